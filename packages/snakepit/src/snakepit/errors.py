@@ -1,0 +1,435 @@
+"""The error tree of the process pool.
+
+Every error has one root, :class:`SnakepitError`, and says with plain attributes what a program
+needs to decide: ``code`` (stable, for logs and other languages), ``outcome`` (did the call's work
+happen?), ``retryable`` (is the same call, sent again, safe and likely to pass?) and ``details``
+(plain data). Errors cross process boundaries by ``code`` and arrive as the same class, with their
+chain of causes. Packages on top of this one declare their own subclasses in the same way::
+
+    class VariableNotFound(SnakepitError, KeyError):
+        code = "variable_not_found"
+
+Builtin exceptions are mixed in *after* the snakepit base, so that ``str(error)`` stays the message.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Literal, cast
+
+from snakepit._error_base import (
+    CallError,
+    Outcome,
+    ProtocolError,
+    RemoteError,
+    SnakepitError,
+    ValueTransportError,
+    error_from_wire,
+    error_to_wire,
+)
+
+__all__ = [
+    "AdapterInitFailed",
+    "AdapterInvalid",
+    "CallDepthExceeded",
+    "CallError",
+    "CallTimeout",
+    "CircuitOpen",
+    "ConfigurationError",
+    "DecodeError",
+    "EncodeError",
+    "LimitName",
+    "NoWorkersAvailable",
+    "Outcome",
+    "PayloadTooLarge",
+    "PoisonCall",
+    "PoolBroken",
+    "PoolClosed",
+    "PoolError",
+    "PoolSaturated",
+    "PoolStartFailed",
+    "ProtocolError",
+    "QueueTimeout",
+    "RemoteError",
+    "ResourceLimitExceeded",
+    "SessionWorkerUnavailable",
+    "SnakepitError",
+    "StreamBroken",
+    "StreamingNotSupported",
+    "UnknownCommand",
+    "ValueTransportError",
+    "VersionMismatch",
+    "WorkerBusy",
+    "WorkerError",
+    "WorkerHung",
+    "WorkerLost",
+    "WorkerStartFailed",
+    "error_from_wire",
+    "error_to_wire",
+]
+
+# --- configuration: the caller has to change something before any call can work -----------------
+
+
+class ConfigurationError(SnakepitError):
+    """An option or a value given to the library is wrong. Correct what the message names."""
+
+    code = "configuration_error"
+
+
+class AdapterInvalid(ConfigurationError):
+    """An adapter does not satisfy the contract; ``problems`` lists everything that is wrong."""
+
+    code = "adapter_invalid"
+
+    @classmethod
+    def of(cls, adapter: str, problems: Sequence[str]) -> AdapterInvalid:
+        """Return the error for ``adapter`` (its name) with the full list of ``problems``."""
+        listed = "".join(f"\n  - {problem}" for problem in problems)
+        return cls(
+            f"{adapter} can't be used as an adapter; correct the following:{listed}",
+            details={"adapter": adapter, "problems": list(problems)},
+        )
+
+    @property
+    def problems(self) -> list[str]:
+        """One sentence for each problem."""
+        return list(self.details.get("problems", ()))
+
+
+class AdapterInitFailed(ConfigurationError):
+    """The adapter's own start code raised; the cause is chained. Correct it, or its config."""
+
+    code = "adapter_init_failed"
+
+
+# --- pool: the call never reached a worker -------------------------------------------------------
+
+
+class PoolError(SnakepitError):
+    """Base of errors of the pool itself."""
+
+    code = "pool_error"
+
+
+class PoolStartFailed(PoolError):
+    """The pool could not start its workers; the chained cause says why. Correct it, start again."""
+
+    code = "pool_start_failed"
+
+
+class PoolClosed(PoolError):
+    """The pool is closing, closed or not entered yet. Use it inside its ``async with`` block."""
+
+    code = "pool_closed"
+
+
+class PoolSaturated(PoolError):
+    """The queue is full. Send less at a time, wait and retry, or raise ``size``/``queue_limit``."""
+
+    code = "pool_saturated"
+    retryable = True
+
+
+class PoolBroken(PoolError):
+    """The pool's process tree is gone and could not be rebuilt. Close it and open a new one."""
+
+    code = "pool_broken"
+
+
+class QueueTimeout(PoolError, TimeoutError):
+    """No worker became free in time; the call never started. Retry later, or raise ``size``."""
+
+    code = "queue_timeout"
+    retryable = True
+
+
+class WorkerBusy(PoolError):
+    """The one worker that may run the call has no free slot. Retry when its calls have ended."""
+
+    code = "worker_busy"
+    retryable = True
+
+
+class SessionWorkerUnavailable(PoolError):
+    """The worker bound to the session is gone or leaving. Retry, or release the session."""
+
+    code = "session_worker_unavailable"
+    retryable = True
+
+
+class NoWorkersAvailable(PoolError):
+    """No worker is up and none is starting. Look at the last start failure, then retry."""
+
+    code = "no_workers_available"
+    retryable = True
+
+
+class PoisonCall(PoolError):
+    """The call has killed several workers and is not sent again. Examine its arguments."""
+
+    code = "poison_call"
+    outcome = Outcome.UNKNOWN
+
+
+class CircuitOpen(PoolError):
+    """Workers keep failing, so the pool pauses starting them. Retry after the pause."""
+
+    code = "circuit_open"
+    retryable = True
+
+
+# --- worker: a worker process failed -------------------------------------------------------------
+
+
+class WorkerError(SnakepitError):
+    """Base of errors of a worker process."""
+
+    code = "worker_error"
+    outcome = Outcome.UNKNOWN
+
+
+class WorkerStartFailed(WorkerError):
+    """A worker process did not come up; the cause or its last output says why."""
+
+    code = "worker_start_failed"
+    outcome = Outcome.NONE
+
+
+class WorkerLost(WorkerError):
+    """The worker died while it held the call. Other calls are not affected.
+
+    ``outcome`` is ``none`` when the call had not started there. Read ``last_output`` and
+    ``signal`` or ``exit_code`` for the cause; repeat the call only if it is idempotent.
+    """
+
+    code = "worker_lost"
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        worker_id: int | str,
+        pid: int | None,
+        reason: str,
+        phase: str,
+        exit_code: int | None = None,
+        signal: str | None = None,
+        last_output: str = "",
+        outcome: Outcome | None = None,
+        retryable: bool | None = None,
+    ) -> WorkerLost:
+        """Return the error for a dead worker.
+
+        ``reason`` is why it ended ("crash", "killed: deadline", ...), ``phase`` what it was doing
+        ("start", "idle", "call", ...); ``signal`` is a name such as "SIGKILL".
+        """
+        if signal is not None:
+            how = f"was ended by {signal}"
+        else:
+            how = "ended for an unknown cause" if exit_code is None else f"exited with {exit_code}"
+        tail = f"; its last output was:\n{last_output}" if last_output else ""
+        details = {
+            "worker_id": worker_id, "pid": pid, "exit_code": exit_code, "signal": signal,
+            "phase": phase, "reason": reason, "last_output": last_output,
+        }  # fmt: skip
+        return cls(
+            f"worker {worker_id} (pid {pid}) {how} in phase {phase!r} ({reason}){tail}",
+            outcome=outcome,
+            retryable=retryable,
+            details=details,
+        )
+
+    @property
+    def worker_id(self) -> int | str | None:
+        """Which worker; ids are never reused."""
+        return cast("int | str | None", self.details.get("worker_id"))
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id."""
+        return self.details.get("pid")
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code, when it exited."""
+        return self.details.get("exit_code")
+
+    @property
+    def signal(self) -> str | None:
+        """The name of the signal that ended it, such as "SIGKILL"."""
+        return self.details.get("signal")
+
+    @property
+    def phase(self) -> str | None:
+        """What it was doing: "start", "idle", "call", ..."""
+        return self.details.get("phase")
+
+    @property
+    def reason(self) -> str | None:
+        """Why it ended: "crash", "killed: deadline", ..."""
+        return self.details.get("reason")
+
+    @property
+    def last_output(self) -> str:
+        """The end of what it wrote to stdout and stderr; may be empty."""
+        return str(self.details.get("last_output") or "")
+
+
+class WorkerHung(WorkerError):
+    """The worker stopped answering and was killed. The details hold its stacks when known."""
+
+    code = "worker_hung"
+
+
+class ResourceLimitExceeded(WorkerError):
+    """The worker went over a memory or CPU limit and was ended. Raise the limit, or send less."""
+
+    code = "resource_limit_exceeded"
+
+
+# --- call: one call failed -----------------------------------------------------------------------
+
+LimitName = Literal["queue", "total", "idle"]
+
+
+class CallTimeout(CallError, TimeoutError):
+    """The call's time was over and its work was stopped; allow more time or do less in a call.
+
+    ``limit`` is the limit that fired: "queue" (waiting for a worker), "total" (the call's whole
+    budget) or "idle" (too long between two items of a stream).
+    """
+
+    code = "call_timeout"
+    outcome = Outcome.UNKNOWN
+
+    @classmethod
+    def of(
+        cls, command: str, *, limit: LimitName, timeout_s: float, queued_s: float, ran_s: float
+    ) -> CallTimeout:
+        """Return the error for ``command``; times in seconds. Never run means outcome none."""
+        return cls(
+            f"{command!r} reached its {limit} limit of {timeout_s:g} s "
+            f"(queued {queued_s:.3f} s, ran {ran_s:.3f} s); allow more time, or do less in a call",
+            outcome=Outcome.NONE if limit == "queue" else None,
+            details={
+                "command": command, "limit": limit, "timeout_s": timeout_s,
+                "queued_s": queued_s, "ran_s": ran_s,
+            },
+        )  # fmt: skip
+
+    @property
+    def limit(self) -> LimitName | None:
+        """Which limit fired."""
+        return self.details.get("limit")
+
+    @property
+    def queued_s(self) -> float | None:
+        """Seconds spent waiting for a worker."""
+        return self.details.get("queued_s")
+
+    @property
+    def ran_s(self) -> float | None:
+        """Seconds spent in a worker."""
+        return self.details.get("ran_s")
+
+
+class UnknownCommand(CallError):
+    """The worker has no such command. Use one of ``known``, or mark the method as a command."""
+
+    code = "unknown_command"
+
+    @classmethod
+    def of(cls, name: str, known: Iterable[str]) -> UnknownCommand:
+        """Return the error for ``name``, with the nearest of the ``known`` commands as a hint."""
+        commands = sorted(known)
+        near = difflib.get_close_matches(name, commands, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        listed = ", ".join(commands) or "none"
+        return cls(
+            f"there is no command {name!r}{hint} (known commands: {listed})",
+            details={"command": name, "known": commands, "hint": near[0] if near else None},
+        )
+
+    @property
+    def known(self) -> list[str]:
+        """The commands there are, sorted."""
+        return list(self.details.get("known", ()))
+
+    @property
+    def hint(self) -> str | None:
+        """The known command with the nearest name, if one is near."""
+        return self.details.get("hint")
+
+
+class StreamingNotSupported(CallError):
+    """A stream was asked of a command that yields none, or the reverse. Use the other method."""
+
+    code = "streaming_not_supported"
+
+
+class StreamBroken(CallError):
+    """A stream ended without its end mark. The items already received are valid."""
+
+    code = "stream_broken"
+    outcome = Outcome.UNKNOWN
+
+
+class CallDepthExceeded(CallError):
+    """Host and worker called each other too deeply; look for an endless mutual call."""
+
+    code = "call_depth_exceeded"
+
+
+# --- values: what crosses the boundary -----------------------------------------------------------
+
+
+class _PathError(ValueTransportError, registered=False):
+    @property
+    def path(self) -> str | None:
+        """Where the value is, such as ``args.items[3].client``; None if unknown."""
+        return self.details.get("path")
+
+
+class EncodeError(_PathError):
+    """A value is of a kind that does not travel between processes; ``path`` says where it is."""
+
+    code = "encode_error"
+
+
+class DecodeError(_PathError):
+    """Bytes are no valid encoded value: the peer has a bug or speaks another version."""
+
+    code = "decode_error"
+    outcome = Outcome.UNKNOWN
+
+
+class PayloadTooLarge(ValueTransportError):
+    """An encoded value is larger than the limit (both in bytes). Send it in parts or by a file."""
+
+    code = "payload_too_large"
+
+    @classmethod
+    def of(cls, size: int, limit: int) -> PayloadTooLarge:
+        """Return the error for a value of ``size`` bytes."""
+        return cls(
+            f"the encoded value has {size} bytes, the limit is {limit}; send it in parts",
+            details={"size": size, "limit": limit},
+        )
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the encoded value."""
+        return self.details.get("size")
+
+    @property
+    def limit(self) -> int | None:
+        """Bytes allowed."""
+        return self.details.get("limit")
+
+
+class VersionMismatch(ValueTransportError):
+    """Host and worker have versions that can't talk. Install the same version in both."""
+
+    code = "version_mismatch"
