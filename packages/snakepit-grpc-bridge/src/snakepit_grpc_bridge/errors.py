@@ -1,0 +1,271 @@
+"""The errors of the platform: sessions, variables, tools, language models and DSPy programs.
+
+All are :class:`snakepit.errors.SnakepitError`: they carry ``code``, ``outcome``, ``retryable`` and
+``details``, and arrive as the same class when they were raised in a worker process. Errors with a
+builtin base (``KeyError``, ``ValueError``, ...) can be caught as that builtin too.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from snakepit.errors import Outcome, SnakepitError
+
+__all__ = [
+    "BridgeError",
+    "DuplicateTool",
+    "InputMismatch",
+    "InstanceNotFound",
+    "InvalidCategory",
+    "ModelNotFound",
+    "NotAllowed",
+    "OutputFieldMissing",
+    "SessionLost",
+    "SessionNotFound",
+    "SignatureInvalid",
+    "ToolExecutionFailed",
+    "ToolNotFound",
+    "UnsupportedType",
+    "ValidationFailed",
+    "VariableExists",
+    "VariableNotFound",
+]
+
+
+class BridgeError(SnakepitError):
+    """Base of the platform's own errors."""
+
+    code = "bridge_error"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the nearest of the ``known`` names, else ``""``."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+# --- sessions ------------------------------------------------------------------------------------
+
+
+class SessionNotFound(BridgeError, LookupError):
+    """The session was never started, or is closed. Start it with ``sessions.start``."""
+
+    code = "session_not_found"
+
+    @classmethod
+    def of(cls, session_id: str) -> SessionNotFound:
+        """Return the error for ``session_id``."""
+        return cls(
+            f"there is no open session {session_id!r}: it was never started or is closed; "
+            "start it first (sessions.start), or leave the session out to get a temporary one",
+            details={"session_id": session_id},
+        )
+
+    @property
+    def session_id(self) -> str | None:
+        """The id that was asked for."""
+        return self.details.get("session_id")
+
+
+class SessionLost(BridgeError):
+    """The worker that held the session's instance died, and the instance with it.
+
+    The session itself, its variables and tools are still there. Create the instance again.
+    """
+
+    code = "session_lost"
+
+    @classmethod
+    def of(cls, session_id: str, instance_id: str, class_path: str) -> SessionLost:
+        """Return the error for an instance of ``class_path``."""
+        return cls(
+            f"instance {instance_id!r} of {class_path} in session {session_id!r} is gone: the "
+            "worker process that held it has ended; create the instance again (the session's "
+            "variables and tools are still there)",
+            details={
+                "session_id": session_id,
+                "instance_id": instance_id,
+                "class_path": class_path,
+            },
+        )
+
+
+class InstanceNotFound(BridgeError, LookupError):
+    """No instance of that id is stored in the session: never created, released, or another's."""
+
+    code = "instance_not_found"
+
+    @classmethod
+    def of(cls, instance_id: str, session_id: str | None) -> InstanceNotFound:
+        """Return the error for ``instance_id``."""
+        return cls(
+            f"session {session_id!r} has no instance {instance_id!r}: it was never created there "
+            "or is released; create it with create_instance and use the id that this returns",
+            details={"instance_id": instance_id, "session_id": session_id},
+        )
+
+
+# --- variables -----------------------------------------------------------------------------------
+
+
+class VariableNotFound(BridgeError, KeyError):
+    """The session has no such variable; ``similar`` holds names that are near."""
+
+    code = "variable_not_found"
+
+    @classmethod
+    def of(cls, name: str, session_id: str, known: Iterable[str]) -> VariableNotFound:
+        """Return the error for ``name``, with the nearest of the ``known`` names."""
+        similar = difflib.get_close_matches(name, list(known), n=3)
+        hint = f"; similar names: {', '.join(map(repr, similar))}" if similar else ""
+        return cls(
+            f"session {session_id!r} has no variable {name!r}{hint}; create it (create), write it "
+            "with put, which creates what is missing, or read it with a default",
+            details={"name": name, "session_id": session_id, "similar": similar},
+        )
+
+    @property
+    def similar(self) -> list[str]:
+        """Up to three existing names that are near."""
+        return list(self.details.get("similar", ()))
+
+
+class VariableExists(BridgeError):
+    """A variable of that name exists in the session. Use ``overwrite=True``, ``set`` or ``put``."""
+
+    code = "variable_exists"
+
+
+class UnsupportedType(BridgeError, TypeError):
+    """The variable type is unknown, or no type fits the value. The message lists the types."""
+
+    code = "unsupported_type"
+
+
+class ValidationFailed(BridgeError, ValueError):
+    """A value does not fit what was declared for it: its type, constraints or parameters."""
+
+    code = "validation_failed"
+
+
+# --- tools ---------------------------------------------------------------------------------------
+
+
+class ToolNotFound(BridgeError, LookupError):
+    """Neither the session nor the global scope has the tool; ``available`` lists what there is."""
+
+    code = "tool_not_found"
+
+    @classmethod
+    def of(cls, name: str, session_id: str | None, available: Iterable[str]) -> ToolNotFound:
+        """Return the error for ``name``."""
+        names = sorted(available)
+        return cls(
+            f"there is no tool {name!r}{did_you_mean(name, names)} "
+            f"(available: {', '.join(names) or 'none'}); register it with tools.register",
+            details={"name": name, "session_id": session_id, "available": names},
+        )
+
+    @property
+    def available(self) -> list[str]:
+        """The tools that the call could have used, sorted."""
+        return list(self.details.get("available", ()))
+
+
+class DuplicateTool(BridgeError):
+    """A tool of that name is registered in that scope. Pass ``replace=True`` to replace it."""
+
+    code = "duplicate_tool"
+
+
+class ToolExecutionFailed(BridgeError):
+    """The tool ran and raised; its exception is the cause. It is never retried by itself."""
+
+    code = "tool_execution_failed"
+    outcome = Outcome.UNKNOWN
+
+
+# --- language models and programs ----------------------------------------------------------------
+
+
+class ModelNotFound(BridgeError, LookupError):
+    """The language model is unknown, or its file is missing. The message says how to get it."""
+
+    code = "model_not_found"
+
+
+class SignatureInvalid(BridgeError, ValueError):
+    """A signature does not parse. The message shows where, and what a right one looks like."""
+
+    code = "signature_invalid"
+
+
+class InputMismatch(BridgeError, ValueError):
+    """The inputs are not those of the signature; nothing was sent to a worker."""
+
+    code = "input_mismatch"
+
+    @classmethod
+    def of(cls, signature: str, missing: Sequence[str], unexpected: Sequence[str]) -> InputMismatch:
+        """Return the error for inputs given to ``signature``."""
+        parts = []
+        if missing:
+            parts.append(f"missing: {', '.join(missing)}")
+        if unexpected:
+            parts.append(f"not in the signature: {', '.join(unexpected)}")
+        return cls(
+            f"the inputs don't match the signature {signature!r} ({'; '.join(parts)}); "
+            "pass exactly the fields on its left side",
+            details={
+                "signature": signature,
+                "missing": list(missing),
+                "unexpected": list(unexpected),
+            },
+        )
+
+    @property
+    def missing(self) -> list[str]:
+        """Input fields that were not given."""
+        return list(self.details.get("missing", ()))
+
+    @property
+    def unexpected(self) -> list[str]:
+        """Given names that are no input fields."""
+        return list(self.details.get("unexpected", ()))
+
+
+class OutputFieldMissing(BridgeError):
+    """The model's answer lacks an output field of the signature. Retry, or use a larger model."""
+
+    code = "output_field_missing"
+    outcome = Outcome.DONE
+    retryable = True
+
+    @classmethod
+    def of(cls, signature: str, missing: Sequence[str]) -> OutputFieldMissing:
+        """Return the error for an answer without the ``missing`` fields."""
+        return cls(
+            f"the model's answer has no {', '.join(map(repr, missing))}, which the signature "
+            f"{signature!r} asks for; try again, or use a larger model",
+            details={"signature": signature, "missing": list(missing)},
+        )
+
+    @property
+    def missing(self) -> list[str]:
+        """The output fields that are missing."""
+        return list(self.details.get("missing", ()))
+
+
+class InvalidCategory(BridgeError, ValueError):
+    """A classification ended with none of the categories. The details hold what came instead."""
+
+    code = "invalid_category"
+    outcome = Outcome.DONE
+    retryable = True
+
+
+class NotAllowed(BridgeError, PermissionError):
+    """The platform's settings don't allow it, such as a class path outside ``import_allow``."""
+
+    code = "not_allowed"
