@@ -1,0 +1,66 @@
+# Needs make and Python >= 3.11; everything else comes into .venv at the versions in constraints.txt.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+MODEL  := $(VENV)/.model
+
+# An active environment, user site packages or a foreign PYTHONPATH must not change what we install or test.
+unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH CONDA_PREFIX
+export PYTHONNOUSERSITE := 1
+
+PROJECTS  := $(wildcard packages/*/pyproject.toml)
+MYPY_DIRS := $(wildcard packages/*/src packages/*/tests tests examples benchmarks)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup model demo test check fmt bench soak clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv with all packages and tools
+
+$(BIN)/uv: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'Python >= 3.11 is needed, and $(PYTHON) is not. Try: make setup PYTHON=/path/to/python3.11' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	@touch $@
+
+$(STAMP): $(BIN)/uv $(PROJECTS) constraints.txt requirements-dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -b constraints.txt \
+	  -e packages/snakepit -e 'packages/snakepit-grpc-bridge[dspy,embedded]' -e 'packages/dspex[embedded]' \
+	  -r requirements-dev.txt
+	@touch $@
+
+model: $(MODEL) ## Fetch the weights of the embedded model (once a user)
+
+$(MODEL): $(STAMP)
+	$(BIN)/dspex model install
+	@touch $@
+
+demo: $(MODEL) ## The tour: all three layers, live
+	@$(BIN)/dspex demo
+
+test: $(MODEL) ## All tests but the long ones
+	@$(BIN)/python -m pytest -q -m 'not soak'
+
+check: $(STAMP) ## Format, lint, types, layer rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(MYPY_DIRS)
+	$(BIN)/lint-imports
+
+fmt: $(STAMP) ## Format the code and apply safe lint fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(MODEL) ## Measure; writes benchmarks/results/
+	$(BIN)/python -m benchmarks
+
+soak: $(MODEL) ## The tests that run for minutes
+	$(BIN)/python -m pytest -q -m soak --timeout 1800
+
+clean: ## Remove .venv and all caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
