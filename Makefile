@@ -10,7 +10,7 @@ unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH CONDA_PREFIX
 export PYTHONNOUSERSITE := 1
 
 PROJECTS  := $(wildcard packages/*/pyproject.toml)
-MYPY_DIRS := $(wildcard packages/*/src packages/*/tests tests examples benchmarks)
+MYPY_DIRS := $(wildcard packages/*/src packages/*/tests tests conftest.py examples benchmarks)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup model demo test check fmt bench soak clean
@@ -59,7 +59,7 @@ bench: $(MODEL) ## Measure; writes benchmarks/results/
 	$(BIN)/python -m benchmarks
 
 soak: $(MODEL) ## The tests that run for minutes
-	$(BIN)/python -m pytest -q -m soak --timeout 1800
+	$(BIN)/python -m pytest -q -m soak --timeout 1800 -o faulthandler_timeout=1790
 
 clean: ## Remove .venv and all caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,75 @@
+"""Rules for every test: how async ones run, and what none may leave behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import logging
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from leak_check import RUN_MARK, WAIT, Snapshot, kill_new_processes, leaks_since
+
+os.environ[RUN_MARK[0]] = RUN_MARK[1]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run `async def test_...` in an event loop of its own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    asyncio.run(_run(pyfuncitem.obj, arguments))
+    gc.collect()  # exceptions nobody retrieved are reported when their task is collected
+    return True
+
+
+async def _run(test: Callable[..., Awaitable[None]], arguments: dict[str, Any]) -> None:
+    await test(**arguments)
+    # asyncio.run would cancel these silently.
+    pending = asyncio.all_tasks() - {asyncio.current_task()}
+    if pending:
+        _, pending = await asyncio.wait(pending, timeout=WAIT)
+    if pending:
+        pytest.fail("tasks are still running:\n" + "\n".join(f"  {task!r}" for task in pending))
+
+
+class _Problems(logging.Handler):
+    """Collects what asyncio can only log: lost exceptions, destroyed tasks, failing callbacks."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(logging.Formatter().format(record))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_left_by_the_run() -> Iterator[None]:
+    before = Snapshot.take()
+    yield
+    _fail_on_leaks(before)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_by_the_test() -> Iterator[None]:
+    problems = _Problems()
+    logger = logging.getLogger("asyncio")
+    logger.addHandler(problems)
+    before = Snapshot.take()
+    yield
+    logger.removeHandler(problems)
+    _fail_on_leaks(before)
+    if problems.texts:
+        pytest.fail("asyncio reported:\n" + "\n".join(problems.texts), pytrace=False)
+
+
+def _fail_on_leaks(before: Snapshot) -> None:
+    leaks = leaks_since(before)
+    if leaks:
+        kill_new_processes(before)
+        pytest.fail("left behind:\n" + "\n".join(f"  {leak}" for leak in leaks), pytrace=False)
