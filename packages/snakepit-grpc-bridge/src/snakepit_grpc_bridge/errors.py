@@ -265,7 +265,7 @@ class InvalidCategory(BridgeError, ValueError):
     retryable = True
 
 
-class NotAllowed(BridgeError, PermissionError):
+class NotAllowed(BridgeError):
     """The platform's settings don't allow it, such as a class path outside ``import_allow``."""
 
     code = "not_allowed"

@@ -1,0 +1,227 @@
+"""What a platform runs with, and where each setting may come from."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from snakepit.errors import ConfigurationError
+from snakepit_grpc_bridge.errors import did_you_mean
+
+__all__ = ["Settings"]
+
+_ENV_PREFIX = "DSPEX_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of a :class:`~snakepit_grpc_bridge.Platform`. Checked when made.
+
+    Attributes:
+        model: the language model: "embedded", "gguf:PATH", or a name that ``dspy.LM`` takes, such
+            as "openai/gpt-5-mini" (its key comes from the environment).
+        workers: how many processes run programs.
+        api_base: the address of a server that speaks the provider's protocol, or None.
+        import_allow: prefixes of the dotted paths that may be called in workers.
+        timeout: the budget of one call, waiting included, in seconds or as a ``timedelta`` (kept in
+            seconds); a call can ask for another.
+        python: the interpreter of the workers; None is the host's own.
+
+    Raises:
+        ConfigurationError: a value is wrong; the message names the setting.
+
+    Example:
+        >>> Settings(model="embedded", timeout=timedelta(minutes=2)).timeout
+        120.0
+    """
+
+    model: str = "embedded"
+    workers: int = 2
+    api_base: str | None = None
+    import_allow: tuple[str, ...] = ("dspy",)
+    timeout: float = 120.0
+    python: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_text("model", self.model)
+        _check_count("workers", self.workers)
+        for name in ("api_base", "python"):
+            if getattr(self, name) is not None:
+                _check_text(name, getattr(self, name))
+        object.__setattr__(self, "timeout", positive_seconds("timeout", self.timeout))
+        object.__setattr__(self, "import_allow", _prefixes(self.import_allow))
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The names of all settings."""
+        return tuple(field.name for field in dataclasses.fields(cls))
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        directory: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+        **explicit: Any,
+    ) -> Self:
+        """Gather settings: ``explicit`` > environment > configuration file > default.
+
+        The environment's names are the settings' in capitals after ``DSPEX_``
+        (``DSPEX_IMPORT_ALLOW`` is separated by commas). The file is the nearest ``dspex.toml``, or
+        ``pyproject.toml`` with a table ``[tool.dspex]``, from ``directory`` (the working directory)
+        upwards; in one directory ``dspex.toml`` wins. Blocks for as long as it takes to read it.
+
+        Raises:
+            ConfigurationError: a key is unknown (the nearest name is given), a value is wrong, or
+                the file does not parse. The message says where it stands.
+
+        Example:
+            >>> Settings.load(environ={"DSPEX_WORKERS": "4"}, model="embedded").workers
+            4
+        """
+        _check_known(explicit, "argument")
+        merged = _from_file(directory or Path.cwd())
+        merged |= _from_environment(os.environ if environ is None else environ)
+        return cls(**(merged | explicit))
+
+
+def positive_seconds(name: str, value: object) -> float:
+    """Return a duration in seconds; refuse what is no positive, finite number or ``timedelta``."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise ConfigurationError(
+            f"{name} must be seconds (a number) or a timedelta, not {value!r}",
+            details={"setting": name},
+        )
+    if not (seconds > 0 and math.isfinite(seconds)):
+        raise ConfigurationError(
+            f"{name} must be above zero and finite, it was {value!r}", details={"setting": name}
+        )
+    return float(seconds)
+
+
+# --- checks --------------------------------------------------------------------------------------
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigurationError(
+            f"{name} must be text that is not empty, it was {value!r}", details={"setting": name}
+        )
+
+
+def _check_count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(
+            f"{name} must be a whole number of at least 1, it was {value!r}",
+            details={"setting": name},
+        )
+
+
+def _prefixes(value: object) -> tuple[str, ...]:
+    given = value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else None
+    if given is None or not all(isinstance(item, str) and _is_dotted(item) for item in given):
+        raise ConfigurationError(
+            "import_allow must be a list of module names, such as ['dspy', 'myapp.programs'], "
+            f"it was {value!r}",
+            details={"setting": "import_allow"},
+        )
+    return tuple(given)
+
+
+def _is_dotted(path: str) -> bool:
+    return all(part.isidentifier() for part in path.split("."))
+
+
+def _check_known(given: Mapping[str, Any], where: str) -> None:
+    known = Settings.names()
+    for name in given:
+        if name not in known:
+            raise ConfigurationError(
+                f"unknown setting {name!r} ({where}){did_you_mean(name, known)} "
+                f"(known: {', '.join(known)})",
+                details={"setting": name, "known": list(known)},
+            )
+
+
+# --- sources -------------------------------------------------------------------------------------
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    known = {_ENV_PREFIX + name.upper(): name for name in Settings.names()}
+    for variable, text in environ.items():
+        if variable in known:
+            found[known[variable]] = _read_text(variable, known[variable], text)
+        elif variable.startswith(_ENV_PREFIX):
+            _refuse_typo(variable, known)
+    return found
+
+
+def _refuse_typo(variable: str, known: Mapping[str, str]) -> None:
+    # Others may use the prefix too, so only what nearly is a setting is taken for a mistake.
+    near = difflib.get_close_matches(variable, known, n=1, cutoff=0.85)
+    if near:
+        raise ConfigurationError(
+            f"the environment has {variable}, which is no setting; did you mean {near[0]}?",
+            details={"setting": variable},
+        )
+
+
+def _read_text(variable: str, name: str, text: str) -> Any:
+    try:
+        match name:
+            case "workers":
+                return int(text)
+            case "timeout":
+                return float(text)
+            case "import_allow":
+                return tuple(part.strip() for part in text.split(",") if part.strip())
+            case _:
+                return text
+    except ValueError as error:
+        raise ConfigurationError(
+            f"the environment has {variable}={text!r}, which is no number",
+            details={"setting": name},
+        ) from error
+
+
+def _from_file(directory: Path) -> dict[str, Any]:
+    start = directory.absolute()
+    for folder in (start, *start.parents):
+        own = folder / "dspex.toml"
+        if own.is_file():
+            return _checked_table(_read_toml(own), own)
+        project = folder / "pyproject.toml"
+        if project.is_file():
+            tools = _read_toml(project).get("tool")
+            if isinstance(tools, dict) and "dspex" in tools:
+                return _checked_table(tools["dspex"], project)
+    return {}
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"{path} can't be read as TOML: {error}", details={"file": str(path)}
+        ) from error
+
+
+def _checked_table(table: object, path: Path) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise ConfigurationError(
+            f"'dspex' in {path} must be a table of settings", details={"file": str(path)}
+        )
+    _check_known(table, str(path))
+    return table
