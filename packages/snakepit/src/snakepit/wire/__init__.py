@@ -1,0 +1,1 @@
+"""The wire: frames, and the values inside them. See PROTOCOL.md."""

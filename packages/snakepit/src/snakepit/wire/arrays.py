@@ -1,0 +1,176 @@
+"""numpy arrays as bytes, without importing numpy before an array is met.
+
+Payload of both extension types: ``u32`` little-endian length of the head, the head, and the
+elements. The head is a msgpack array ``[dtype, shape, order]``, followed by zero bytes so that the
+elements start at a multiple of 16 (unaligned arrays are slow, and some libraries refuse them).
+``dtype`` is numpy's type string (``"<f8"``, ``">M8[ns]"``), or for structured types a list of
+``[name, dtype]`` or ``[name, dtype, shape]``; ``order`` is ``"C"`` or ``"F"``.
+
+Object arrays are refused in both directions: their elements are pointers.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+import sys
+from importlib import import_module
+from typing import Any
+
+import msgpack
+
+from snakepit.errors import DecodeError, PayloadTooLarge
+from snakepit.wire._refusal import Refusal
+
+#: Larger arrays are refused before they are copied; the frame limit has the same value.
+MAX_ARRAY_BYTES = 1 << 30
+#: Deepest structured type inside a structured type.
+MAX_DTYPE_DEPTH = 16
+#: numpy's own limit.
+MAX_DIMENSIONS = 64
+
+_ALIGNMENT = 16
+_HEAD_LENGTH = struct.Struct("<I")
+_KINDS = frozenset("biufcSUVmM")
+_TYPE_STRING = re.compile(r"[<>|](?:b1|[iufc]\d{1,2}|[SUV]\d{1,10}|[mM]8(?:\[[^\]]{1,32}\])?)\Z")
+
+
+def is_array(value: object) -> bool:
+    """Return whether ``value`` is a numpy array or scalar; never imports numpy."""
+    numpy: Any = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic))
+
+
+def is_scalar(value: Any) -> bool:
+    """Return whether an array-like (see :func:`is_array`) is a numpy scalar."""
+    return isinstance(value, sys.modules["numpy"].generic)
+
+
+def scalar_as_python(value: Any) -> Any:
+    """Return the Python number equal to a numpy scalar, or the scalar itself if there is none."""
+    kind, size = value.dtype.kind, value.dtype.itemsize
+    exact = kind in "biu" or (kind == "f" and size <= 8) or (kind == "c" and size <= 16)
+    return value.item() if exact else value
+
+
+def array_to_bytes(value: Any) -> bytes:
+    """Return the payload for an array or scalar.
+
+    :raises Refusal: the array holds objects, or is of a subclass with data of its own (masked).
+    :raises PayloadTooLarge: it has more than ``MAX_ARRAY_BYTES``.
+    """
+    numpy: Any = sys.modules["numpy"]
+    if isinstance(value, numpy.ndarray) and type(value) not in (numpy.ndarray, numpy.memmap):
+        raise Refusal(
+            f"is a {type(value).__name__}, whose own data would be lost; "
+            "send numpy.asarray(...) of it, and a mask as an array beside it"
+        )
+    array = numpy.asarray(value)
+    if array.nbytes > MAX_ARRAY_BYTES:
+        raise PayloadTooLarge.of(array.nbytes, MAX_ARRAY_BYTES)
+    order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+    head = msgpack.packb([_describe(numpy, array.dtype), list(array.shape), order])
+    padding = -(_HEAD_LENGTH.size + len(head)) % _ALIGNMENT
+    flat = (array.T if order == "F" else array).ravel()
+    elements = flat.view("u1").data
+    return b"".join((_HEAD_LENGTH.pack(len(head)), head, bytes(padding), elements))
+
+
+def _describe(numpy: Any, dtype: Any) -> Any:
+    _check_elements(dtype)
+    if dtype.names is None:
+        return dtype.str
+    return _as_lists(numpy.lib.format.dtype_to_descr(dtype))
+
+
+def _check_elements(dtype: Any, depth: int = 0) -> None:
+    if dtype.kind not in _KINDS or dtype.hasobject or dtype.itemsize == 0:
+        raise Refusal(
+            f"is an array of dtype {dtype}, whose elements are no plain bytes; "
+            "convert it to a number, text or date dtype, or send a list"
+        )
+    if depth > MAX_DTYPE_DEPTH:
+        raise Refusal(f"has a dtype nested more than {MAX_DTYPE_DEPTH} levels deep")
+    for inner in (dtype.fields or {}).values():
+        _check_elements(inner[0].base, depth + 1)
+
+
+def _as_lists(description: Any) -> Any:
+    if isinstance(description, (list, tuple)):
+        return [_as_lists(item) for item in description]
+    return description
+
+
+def array_from_bytes(payload: bytes) -> Any:
+    """Return the read-only array in ``payload``, which it keeps alive.
+
+    :raises DecodeError: the payload is malformed, or numpy is not installed.
+    """
+    (length,) = _HEAD_LENGTH.unpack_from(payload)
+    start = _HEAD_LENGTH.size + length
+    description, shape, order = msgpack.unpackb(payload[_HEAD_LENGTH.size : start])
+    start += -start % _ALIGNMENT
+    if order not in ("C", "F") or not _is_shape(shape):
+        raise DecodeError(f"an array from the peer has shape {shape!r} and order {order!r}")
+    numpy = _import_numpy()
+    dtype = _dtype(numpy, description)
+    expected = math.prod(shape) * dtype.itemsize
+    if expected != len(payload) - start or dtype.itemsize == 0:
+        raise DecodeError(
+            f"an array from the peer has {len(payload) - start} bytes of elements, "
+            f"its dtype and shape need {expected}"
+        )
+    return numpy.ndarray(tuple(shape), dtype, buffer=payload, offset=start, order=order)
+
+
+def _import_numpy() -> Any:
+    try:
+        return import_module("numpy")
+    except ImportError as missing:
+        raise DecodeError(
+            "the peer sent a numpy array, but numpy is not installed here; "
+            "install numpy in this environment, or send lists"
+        ) from missing
+
+
+def _is_shape(shape: object) -> bool:
+    if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS:
+        return False
+    return all(type(size) is int and size >= 0 for size in shape)
+
+
+def _dtype(numpy: Any, description: Any) -> Any:
+    if isinstance(description, str):
+        return numpy.dtype(_type_string(description))
+    dtype = numpy.lib.format.descr_to_dtype(_fields(description, 0))
+    if dtype.hasobject:
+        raise DecodeError("an array from the peer has elements that are objects")
+    return dtype
+
+
+def _type_string(text: str) -> str:
+    # numpy's own parser takes far more: class names, objects, comma lists.
+    if not _TYPE_STRING.match(text):
+        raise DecodeError(f"an array from the peer has the unknown dtype {text[:60]!r}")
+    return text
+
+
+def _fields(description: Any, depth: int) -> list[tuple[Any, ...]]:
+    if not isinstance(description, list) or not description or depth > MAX_DTYPE_DEPTH:
+        raise DecodeError("an array from the peer has a malformed structured dtype")
+    return [_field(field, depth) for field in description]
+
+
+def _field(field: Any, depth: int) -> tuple[Any, ...]:
+    if not isinstance(field, list) or len(field) not in (2, 3):
+        raise DecodeError("an array from the peer has a malformed field in its dtype")
+    name, inner, *shape = field
+    title_and_name = tuple(name) if isinstance(name, list) else (name,)
+    if not all(isinstance(part, str) for part in title_and_name) or len(title_and_name) > 2:
+        raise DecodeError(f"an array from the peer has a field named {name!r}")
+    if shape and not _is_shape(shape[0]):
+        raise DecodeError(f"an array from the peer has a field of shape {shape[0]!r}")
+    kind = _type_string(inner) if isinstance(inner, str) else _fields(inner, depth + 1)
+    label = title_and_name if len(title_and_name) == 2 else title_and_name[0]
+    return (label, kind, *(tuple(item) for item in shape))

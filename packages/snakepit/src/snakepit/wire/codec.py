@@ -1,0 +1,246 @@
+"""Values as bytes: msgpack with a fixed set of extension types.
+
+Data only: nothing is unpickled, and no class is looked up by a name from the wire.
+
+====  ================  ==========================================================================
+code  sent for          payload
+====  ================  ==========================================================================
+-1    (never sent)      msgpack's own timestamp; accepted, gives an aware datetime in UTC
+1     int               beyond 64 bits: big-endian two's complement, in as few bytes as possible
+2     datetime          msgpack array ``[text, offset, zone, fold]``: ISO 8601 local time without
+                        offset; microseconds east of UTC or nil; IANA zone or nil; 0 or 1
+3     date              ISO 8601 text
+4     time              as datetime
+5     timedelta         msgpack array ``[days, seconds, microseconds]`` as in Python
+6     Decimal           decimal text, ``NaN`` and ``Infinity`` included
+7     UUID              16 bytes
+8     Path              the path's bytes
+9     complex           two big-endian IEEE doubles: real, imaginary
+10    numpy array       see :mod:`snakepit.wire.arrays`; arrives read-only
+11    numpy scalar      as a 0-dimensional array; only if no Python number equals it
+32    tuple             mark, see below; content: array
+33    set               mark; content: array without equal elements
+34    frozenset         mark; content: array without equal elements
+35    exception         mark; content: an error map, see PROTOCOL.md
+====  ================  ==========================================================================
+
+A *mark* is an extension without payload. It occurs only as the single key of a map, and the map's
+value is the content: ``(1, 2)`` is the map ``{mark 32: [1, 2]}``. So containers are always plain
+msgpack, and one limit on nesting holds for all.
+
+=========================================  =======================================================
+value                                      arrives as
+=========================================  =======================================================
+None, bool, int, float, str, list, dict    the same; dict keys may be any hashable value above
+bytes, bytearray, memoryview               bytes
+subclass of int, float, str, bytes,        its base (a NamedTuple is a tuple)
+list, dict, tuple, set, date, ...
+Enum member                                its value
+dataclass, pydantic model                  dict of its fields
+datetime with a zone not known here        the same moment, with the fixed offset
+numpy scalar equal to a Python number      that number (``float64``, ``int8``, ``bool_``, ...)
+exception                                  a SnakepitError: the same class, or RemoteError
+=========================================  =======================================================
+
+Everything runs in the calling thread; all functions may be called from several threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgpack
+
+from snakepit import _error_text as text
+from snakepit.errors import DecodeError, EncodeError, PayloadTooLarge, SnakepitError
+from snakepit.wire import values
+from snakepit.wire._refusal import Refusal
+
+#: Levels of msgpack arrays and maps in one value; a mark adds one. msgpack's C code has this very
+#: limit in both directions, so that it costs nothing; a test compares the two.
+MAX_DEPTH = 1024
+#: Bytes of one encoded value, unless the caller says otherwise.
+MAX_PAYLOAD_BYTES = 1 << 30
+
+# A packer keeps its buffer, which has grown to its largest value: only small ones are kept.
+_KEEP_BYTES = 1 << 16
+_NEW_BUFFER_BYTES = 1 << 12
+_SHOWN_PATH = 120
+
+# Making a packer costs as much as packing a small value, so idle ones are kept. Taking one out
+# is atomic: no two threads share one, nor do an encoding and one that user code runs inside it.
+_idle_packers: list[msgpack.Packer] = []
+
+
+def encode(value: Any, *, root: str = "value", limit: int = MAX_PAYLOAD_BYTES) -> bytes:
+    """Return ``value`` as bytes.
+
+    ``root`` names the value in error messages; ``limit`` is the largest size in bytes.
+
+    :raises EncodeError: a value inside is of a kind that does not travel, contains itself, or is
+        nested too deeply; ``path`` says where (``args.items[3].client``).
+    :raises PayloadTooLarge: the encoded value has more than ``limit`` bytes.
+
+    Example::
+
+        assert decode(encode({"when": (2024, 2, 29)})) == {"when": (2024, 2, 29)}
+    """
+    try:
+        data = _pack(value)
+    except MemoryError:
+        raise
+    except Exception as failure:
+        raise _explain(failure, [(root, value)]) from _cause(failure)
+    if len(data) > limit:
+        raise PayloadTooLarge.of(len(data), limit)
+    return data
+
+
+def encode_fields(
+    fields: Iterable[Any], names: Sequence[str], *, limit: int = MAX_PAYLOAD_BYTES
+) -> bytes:
+    """Return a msgpack array of ``fields``, whose ``names`` begin the paths in errors.
+
+    The same errors as :func:`encode`.
+
+    Example::
+
+        body = encode_fields(["work", {"x": 1}], ["command", "args"])
+        assert decode(body) == ["work", {"x": 1}]
+    """
+    items = list(fields)
+    try:
+        data = _pack(items)
+    except MemoryError:
+        raise
+    except Exception as failure:
+        raise _explain(failure, zip(names, items, strict=True)) from _cause(failure)
+    if len(data) > limit:
+        raise PayloadTooLarge.of(len(data), limit)
+    return data
+
+
+def decode(data: bytes | bytearray | memoryview) -> Any:
+    """Return the value in ``data``; numpy arrays are read-only.
+
+    :raises DecodeError: ``data`` is not exactly one valid value, or holds a numpy array and numpy
+        is not installed. No other error, whatever the bytes; lengths are checked before memory is
+        taken for them.
+    """
+    decoding = values.Decoding()
+    try:
+        value = msgpack.unpackb(
+            data,
+            strict_map_key=False,
+            timestamp=3,
+            object_pairs_hook=decoding.mapping,
+            ext_hook=decoding.extension,
+        )
+    except DecodeError:
+        raise
+    except Exception as failure:  # the hooks run parsers of the standard library and of numpy
+        reason = text.message_of(failure) or type(failure).__name__
+        raise DecodeError(f"bytes from the peer are no valid value: {reason}") from failure
+    if decoding.open_marks:
+        raise DecodeError("a mark of a tuple, set or exception stands alone")
+    return value
+
+
+def _pack(value: Any) -> bytes:
+    try:
+        packer = _idle_packers.pop()
+    except IndexError:
+        packer = msgpack.Packer(
+            default=values.to_wire, strict_types=True, buf_size=_NEW_BUFFER_BYTES
+        )
+    # A packer that failed is dropped with what it had written.
+    data: bytes = packer.pack(value)
+    if len(data) <= _KEEP_BYTES:
+        _idle_packers.append(packer)
+    return data
+
+
+# --- explaining a failure: slow, and only then ---------------------------------------------------
+
+
+def _cause(failure: Exception) -> BaseException | None:
+    return failure.__cause__ if isinstance(failure, Refusal) else failure
+
+
+def _explain(failure: Exception, roots: Iterable[tuple[str, Any]]) -> SnakepitError:
+    """Return the error for ``failure``, with the path of the value that caused it."""
+    if isinstance(failure, PayloadTooLarge):
+        return failure
+    path, reason = _find_bad(roots) or ("the value", f"can't be encoded: {_reason(failure)}")
+    half = _SHOWN_PATH // 2
+    shown = path if len(path) <= _SHOWN_PATH else f"{path[:half]}...{path[-half:]}"
+    return EncodeError(f"{shown} {text.clip(reason, text.MESSAGE_LIMIT)}", details={"path": path})
+
+
+def _find_bad(roots: Iterable[tuple[str, Any]]) -> tuple[str, str] | None:
+    """Walk depth first, without recursion, to the first value that fails by itself."""
+    levels: list[Iterator[tuple[str, Any]]] = [iter(roots)]
+    path: list[str] = []
+    above: list[int] = []
+    depth = 0
+    weights: list[int] = []
+    while levels:
+        label, value = next(levels[-1], (None, None))
+        if label is None:
+            levels.pop()
+            if path:
+                path.pop()
+                above.pop()
+                depth -= weights.pop()
+            continue
+        here = "".join([*path, label])
+        try:
+            children = _children(value)
+            if children is None:
+                _pack(value)
+                continue
+        except Exception as failure:
+            return here, _reason(failure)
+        weight = 2 if isinstance(value, (tuple, set, frozenset)) else 1
+        depth += weight
+        if id(value) in above:
+            return here, "contains itself; send a structure without cycles"
+        if depth > MAX_DEPTH:
+            return here, f"is nested more than {MAX_DEPTH} levels deep; send a flatter structure"
+        path.append(label)
+        above.append(id(value))
+        weights.append(weight)
+        levels.append(children)
+    return None
+
+
+def _children(value: Any) -> Iterator[tuple[str, Any]] | None:
+    """Return the labelled values inside a container, or None for a single value."""
+    if isinstance(value, dict):
+        return _entries(value)
+    if isinstance(value, (list, tuple)):
+        return ((f"[{index}]", item) for index, item in enumerate(value))
+    if isinstance(value, (set, frozenset)):
+        return ((".<element>", item) for item in value)
+    if isinstance(value, (str, bytes, int, float)):
+        return None
+    fields = values.fields_of(value)
+    return _entries(fields) if isinstance(fields, Mapping) else None
+
+
+def _entries(mapping: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    for key, item in mapping.items():
+        shown = text.clip(repr(key), 60) if type(key) in values.NATIVE else type(key).__name__
+        yield f".<key {shown}>", key
+        yield f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{shown}]", item
+
+
+def _reason(failure: Exception) -> str:
+    if isinstance(failure, UnicodeEncodeError):
+        return f"is text with a lone surrogate at position {failure.start}; send bytes instead"
+    if isinstance(failure, BufferError):
+        return "is a memoryview of memory that is not contiguous; send bytes(view)"
+    if isinstance(failure, Refusal):
+        return text.message_of(failure)
+    return f"can't be encoded: {type(failure).__name__}: {text.message_of(failure)}"
