@@ -1,0 +1,123 @@
+"""Runs the examples of one document or of one package's docstrings. A process of its own runs this.
+
+    python run_examples.py markdown FILE       every Python block, all in one namespace
+    python run_examples.py docstrings PACKAGE  every example of the package's public names
+
+Examples in docstrings may use `await`, and `client`: an open `dspex.Client`. A block under the
+comment `<!-- output -->` must equal what the Python block before it printed.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import doctest
+import importlib
+import inspect
+import io
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from markdown_text import Block, blocks
+
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def run_markdown(path: Path) -> list[str]:
+    """Run one document; stops at the first failure, as later blocks build on earlier ones."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    printed = ""
+    for block in blocks(path.read_text()):
+        try:
+            if block.note == "output":
+                _compare(block.body, printed)
+            elif block.language == "python":
+                printed = _run_block(block, str(path), namespace)
+        except Exception:
+            return [f"{path}:{block.line}\n{traceback.format_exc()}"]
+    return []
+
+
+def _run_block(block: Block, file: str, namespace: dict[str, Any]) -> str:
+    # The empty lines let tracebacks name the document's own lines.
+    source = "\n" * (block.line - 1) + block.body
+    if block.note.startswith("no-run:"):
+        compile(source, file, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        return ""
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        exec(compile(source, file, "exec"), namespace)
+    return output.getvalue()
+
+
+def run_docstrings(package: str) -> list[str]:
+    """Run every example of the package's public names."""
+    failures = []
+    with asyncio.Runner() as loop:
+        for test in examples_of(package):
+            namespace = test.globs | {package: importlib.import_module(package)}
+            try:
+                with _client(test, namespace):
+                    _run_steps(test, namespace, loop)
+            except Exception:
+                failures.append(f"{test.name}\n{traceback.format_exc()}")
+    return failures
+
+
+def examples_of(package: str) -> Iterator[doctest.DocTest]:
+    """The examples of every public name, of its members too; inherited text counts once."""
+    finder = doctest.DocTestFinder()
+    seen = set()
+    for module in (package, f"{package}.errors"):
+        public = importlib.import_module(module)
+        for name in getattr(public, "__all__", ()):
+            value = getattr(public, name)
+            home = inspect.getmodule(value)
+            if home is None or not home.__name__.startswith(package):
+                continue
+            for test in finder.find(value, f"{package}.{name}", module=home):
+                if test.examples and test.docstring not in seen:
+                    seen.add(test.docstring)
+                    yield test
+
+
+@contextlib.contextmanager
+def _client(test: doctest.DocTest, namespace: dict[str, Any]) -> Iterator[None]:
+    """Provide `client` to an example that uses one and opens none."""
+    text = "".join(example.source for example in test.examples)
+    if "client" not in text or "as client" in text or "client =" in text:
+        yield
+        return
+    from dspex.client import Client
+
+    with Client() as namespace["client"]:
+        yield
+
+
+def _run_steps(test: doctest.DocTest, namespace: dict[str, Any], loop: asyncio.Runner) -> None:
+    for example in test.examples:
+        code = compile(example.source, test.name, "single", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            result = eval(code, namespace)
+            if inspect.iscoroutine(result):
+                loop.run(result)
+        _compare(example.want, output.getvalue())
+
+
+def _compare(wanted: str, got: str) -> None:
+    if not doctest.OutputChecker().check_output(wanted, got, OPTIONS):
+        raise AssertionError(f"expected:\n{wanted}\ngot:\n{got}")
+
+
+def main() -> int:
+    kind, what = sys.argv[1:]
+    failures = run_markdown(Path(what)) if kind == "markdown" else run_docstrings(what)
+    print("\n".join(failures), file=sys.stderr)
+    return bool(failures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
