@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from source_tree import SOURCES, imported_names, library_files, parse, short
+from source_tree import SOURCES, imported_names, parse, short
 
 HOST_NEVER_LOADS = {"dspy", "grpc", "litellm", "numpy", "ray", "sqlalchemy", "torch", "xllamacpp"}
 SNAKEPIT_LOADS = {"msgpack", "snakepit"}
@@ -111,20 +111,3 @@ def words(name: str) -> set[str]:
 def test_words_are_found_whole() -> None:
     assert words("wire.LMClient.predict_all") == {"wire", "lm", "client", "predict", "all"}
     assert not words("snakepit.modelling.promptly") & ML_WORDS
-
-
-def test_only_worker_modules_import_dspy() -> None:
-    culprits = [
-        f"{short(path)}:{line}"
-        for path in library_files()
-        for line, name in imported_names(parse(path))
-        if name.partition(".")[0] == "dspy" and not runs_in_worker(path)
-    ]
-    assert culprits == []
-
-
-def runs_in_worker(path: Path) -> bool:
-    """The bridge's worker side: modules and folders whose names begin so."""
-    if "snakepit_grpc_bridge" not in path.parts:
-        return False
-    return any(part.startswith(("worker", "adapter")) for part in path.parts)
