@@ -1,0 +1,575 @@
+"""Values survive the codec, or fail with the path of what can't."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+import subprocess
+import sys
+import threading
+from collections import Counter, OrderedDict, defaultdict
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_np
+
+from snakepit.errors import (
+    DecodeError,
+    EncodeError,
+    PayloadTooLarge,
+    RemoteError,
+    WorkerLost,
+)
+from snakepit.wire import codec
+from snakepit.wire.arrays import MAX_DTYPE_DEPTH
+from snakepit.wire.codec import MAX_DEPTH, decode, encode, encode_fields
+from snakepit.wire.values import Ext
+
+
+def identical(one: Any, other: Any) -> bool:
+    """Equality that tells 1 from True and 1.0, and knows NaN and folds."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, float):
+        return one == other or (math.isnan(one) and math.isnan(other))
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(identical, one, other))
+    if isinstance(one, dict):
+        return identical(list(one.items()), list(other.items()))
+    if isinstance(one, (set, frozenset)):
+        # Equal, and each element has an identical partner.
+        return one == other and all(any(identical(a, b) for b in other) for a in one)
+    if isinstance(one, (datetime, time)):
+        zones = str(one.tzinfo) == str(other.tzinfo)
+        return (
+            zones
+            and one.fold == other.fold
+            and one.replace(tzinfo=None) == other.replace(tzinfo=None)
+        )
+    return repr(one) == repr(other) if isinstance(one, (Decimal, complex)) else bool(one == other)
+
+
+ZONES = st.sampled_from(
+    [None, UTC, timezone(timedelta(hours=-3, minutes=-30, seconds=-1)), ZoneInfo("UTC"),
+     ZoneInfo("Europe/Paris"), ZoneInfo("America/New_York")]
+)  # fmt: skip
+TEXT = st.text(st.characters(codec="utf-8"))
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-(2**200), 2**200),
+    st.floats(allow_nan=False),
+    TEXT,
+    st.binary(),
+    st.dates(),
+    st.datetimes(timezones=ZONES, allow_imaginary=False),
+    st.times(timezones=ZONES),
+    st.timedeltas(),
+    st.uuids(),
+    st.decimals(allow_nan=False),
+    st.complex_numbers(allow_nan=False),
+    st.text(st.characters(codec="utf-8", exclude_characters="\0")).map(Path),
+)
+HASHABLE = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=4).map(tuple) | st.frozensets(inner, max_size=4),
+    max_leaves=6,
+)
+VALUES = st.recursive(
+    HASHABLE
+    | st.floats()
+    | st.sampled_from([Decimal("NaN"), Decimal("-sNaN12"), Decimal("-0E+3")]),
+    lambda inner: (
+        st.lists(inner, max_size=5)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.sets(HASHABLE, max_size=4)
+        | st.dictionaries(HASHABLE, inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+@given(VALUES)
+def test_values_round_trip(value: Any) -> None:
+    assert identical(decode(encode(value)), value)
+    assert identical(decode(memoryview(bytearray(encode(value)))), value)
+
+
+@given(st.integers(-70, 70), st.integers(-2, 2))
+def test_integers_round_trip_around_every_power_of_two(power: int, offset: int) -> None:
+    value = (2 ** abs(power)) * (-1 if power < 0 else 1) + offset
+    assert identical(decode(encode(value)), value)
+
+
+DTYPES = st.one_of(
+    st_np.boolean_dtypes(),
+    st_np.integer_dtypes(),
+    st_np.unsigned_integer_dtypes(),
+    st_np.floating_dtypes(),
+    st_np.complex_number_dtypes(),
+    st_np.datetime64_dtypes(),
+    st_np.timedelta64_dtypes(),
+    st_np.byte_string_dtypes(min_len=1),
+    st_np.unicode_string_dtypes(min_len=1),
+)
+STRUCTURED = st_np.array_dtypes(DTYPES, allow_subarrays=True)
+
+
+@settings(max_examples=200)
+@given(
+    (DTYPES | STRUCTURED).flatmap(
+        lambda dtype: st_np.arrays(dtype, st_np.array_shapes(min_dims=0, min_side=0, max_side=4))
+    ),
+    st.sampled_from(["C", "F", "reversed", "every other", "transposed"]),
+)
+def test_arrays_round_trip_exactly_and_arrive_read_only(array: Any, layout: str) -> None:
+    if layout in ("C", "F"):
+        array = np.asfortranarray(array) if layout == "F" and array.ndim else array
+    elif array.ndim:
+        array = {"reversed": array[::-1], "every other": array[::2], "transposed": array.T}[layout]
+    again = decode(encode(array))
+    assert again.dtype == array.dtype
+    assert again.shape == array.shape
+    assert again.tobytes() == array.tobytes()
+    assert not again.flags.writeable
+    assert again.flags.f_contiguous or not array.flags.f_contiguous
+    assert again.flags.aligned
+
+
+def test_array_types_in_particular() -> None:
+    aligned = np.dtype(
+        [("a", "i1"), ("b", ">f8"), ("c", [("d", "U3"), ("e", "M8[ns]")])], align=True
+    )
+    for array in (
+        np.zeros((2, 2), aligned),
+        np.zeros(2, [(("the title", "name"), "<i4"), ("grid", "f4", (2, 3))]),
+        np.array(["2024-02-29", "NaT"], "M8[25s]"),
+        np.arange(3, dtype=">i4"),
+        np.zeros(2, "V5"),
+    ):
+        again = decode(encode({"a": array}))["a"]
+        assert again.dtype == array.dtype
+        assert again.tobytes() == array.tobytes()
+
+
+def test_a_memory_mapped_array_is_an_array(tmp_path: Path) -> None:
+    mapped = np.memmap(tmp_path / "m", dtype="i4", mode="w+", shape=(3,))
+    assert type(decode(encode(mapped))) is np.ndarray
+
+
+@pytest.mark.parametrize(
+    ("scalar", "expected"),
+    [
+        (np.float64(0.1), 0.1),
+        (np.float32(0.5), 0.5),
+        (np.int8(-3), -3),
+        (np.uint64(2**64 - 1), 2**64 - 1),
+        (np.bool_(True), True),
+        (np.complex64(1 + 2j), 1 + 2j),
+        (np.str_("a"), "a"),
+        (np.bytes_(b"a"), b"a"),
+    ],
+    ids=repr,
+)
+def test_a_numpy_scalar_equal_to_a_python_number_is_that_number(scalar: Any, expected: Any) -> None:
+    assert identical(decode(encode(scalar)), expected)
+
+
+@pytest.mark.parametrize(
+    "scalar",
+    [
+        np.datetime64("2024-02-29T01", "h"),
+        np.timedelta64(3, "D"),
+        np.longdouble(1) / 3,
+        np.array([(1, 2.0)], [("a", "i4"), ("b", "f8")])[0],
+    ],
+    ids=repr,
+)
+def test_other_numpy_scalars_stay_scalars(scalar: Any) -> None:
+    again = decode(encode(scalar))
+    assert type(again) is type(scalar)
+    assert again.dtype == scalar.dtype
+    assert again == scalar
+
+
+# --- subclasses and objects ----------------------------------------------------------------------
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HUGE = 2**70
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    PAIR = (1, 2)
+
+
+class Mode(enum.StrEnum):
+    FAST = "fast"
+
+
+class Bits(enum.IntFlag):
+    A = 1
+    B = 2
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Order:
+    item: str
+    amount: Decimal
+    parts: tuple[Point, ...] = ()
+
+
+class Text(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "another text"
+
+
+class Number(int):
+    pass
+
+
+class Real(float):
+    pass
+
+
+class Raw(bytes):
+    pass
+
+
+class Row(dict[str, int]):
+    pass
+
+
+class Moment(datetime):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Level.LOW, 1),
+        (Level.HUGE, 2**70),
+        (Colour.RED, "red"),
+        (Colour.PAIR, (1, 2)),
+        (Mode.FAST, "fast"),
+        (Bits.A | Bits.B, 3),
+        (Point(1, 2), (1, 2)),
+        (
+            Order("a", Decimal("1.50"), (Point(1, 2),)),
+            {"item": "a", "amount": Decimal("1.50"), "parts": ((1, 2),)},
+        ),
+        (Text("t"), "t"),
+        (Number(5), 5),
+        (Number(2**90), 2**90),
+        (Real(0.5), 0.5),
+        (Raw(b"r"), b"r"),
+        (bytearray(b"b"), b"b"),
+        (memoryview(b"abc")[1:], b"bc"),
+        (Row(a=1), {"a": 1}),
+        (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
+        (defaultdict(list, a=[1]), {"a": [1]}),
+        (Counter("aab"), {"a": 2, "b": 1}),
+        (Moment(2024, 1, 2, fold=1), datetime(2024, 1, 2, fold=1)),
+        ({Colour.RED: Point(1, 2)}, {"red": (1, 2)}),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_subclasses_and_objects_arrive_as_their_base(value: Any, expected: Any) -> None:
+    assert identical(decode(encode(value)), expected)
+
+
+def test_pydantic_models_arrive_as_mappings() -> None:
+    pydantic = pytest.importorskip("pydantic")
+    model = pydantic.create_model("M", when=(date, ...), tags=(set[str], ...))
+    outer = pydantic.create_model("Outer", inner=(model, ...))
+    value = outer(inner=model(when=date(2024, 2, 29), tags={"a"}))
+    assert decode(encode([value])) == [{"inner": {"when": date(2024, 2, 29), "tags": {"a"}}}]
+    root = pydantic.RootModel[list[int]]([1, 2])
+    assert decode(encode(root)) == [1, 2]
+
+
+def test_exceptions_arrive_as_data() -> None:
+    lost = decode(encode(WorkerLost("gone", details={"pid": 2**80})))
+    assert type(lost) is WorkerLost
+    assert lost.details == {"pid": 2**80}
+    failed, fine = decode(encode([ValueError("bad"), 1]))
+    assert isinstance(failed, RemoteError)
+    assert isinstance(failed, ValueError)
+    assert fine == 1
+
+
+def test_a_zone_unknown_here_or_with_other_rules_keeps_the_moment() -> None:
+    def sent(offset_s: int, zone: str) -> datetime:
+        parts = msgpack.packb(["2024-07-01T12:00:00", offset_s * 1_000_000, zone, 0])
+        value = decode(msgpack.packb(msgpack.ExtType(Ext.DATETIME.value, parts)))
+        assert isinstance(value, datetime)
+        return value
+
+    paris = sent(7200, "Europe/Paris")
+    assert paris.tzinfo == ZoneInfo("Europe/Paris")
+    for offset, zone in ((7200, "Moon/Base"), (3600, "Europe/Paris"), (60, "../../etc/passwd")):
+        value = sent(offset, zone)
+        assert value.utcoffset() == timedelta(seconds=offset)
+        assert value.tzname() == zone
+
+
+def test_a_msgpack_timestamp_of_another_language_is_a_datetime_in_utc() -> None:
+    sent = msgpack.packb(msgpack.Timestamp(1, 500_000_000))
+    assert decode(sent) == datetime(1970, 1, 1, 0, 0, 1, 500_000, UTC)
+
+
+# --- what does not travel ------------------------------------------------------------------------
+
+
+class Client:
+    pass
+
+
+@dataclasses.dataclass
+class Holder:
+    client: Any
+
+
+class Fine(datetime):
+    nanosecond = 5
+
+
+def nested(levels: int, wrap: Any = lambda inner: [inner]) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = wrap(value)
+    return value
+
+
+def cyclic_list() -> list[Any]:
+    value: list[Any] = [1]
+    value.append({"again": value})
+    return value
+
+
+def cyclic_holder() -> Holder:
+    value = Holder(None)
+    value.client = (value,)
+    return value
+
+
+NO_NUMBERS = np.array([object()])
+BAD = [
+    (Client(), "args", "test_value_codec.Client, which does not travel"),
+    ({"items": [1, 2, 3, {"client": Client()}]}, "args.items[3].client", "Client"),
+    ({"a b": Client(), 3: 1}, "args['a b']", "Client"),
+    ({3: {None: Client()}}, "args[3][None]", "Client"),
+    ((1, (2, Client())), "args[1][1]", "Client"),
+    ({"s": {Client()}}, "args.s.<element>", "Client"),
+    ({Client(): 1}, "args.<key Client>", "Client"),
+    (Holder([Client()]), "args.client[0]", "Client"),
+    ({"x": "\ud800"}, "args.x", "lone surrogate at position 0"),
+    ({"\ud800": 1}, "args.<key", "lone surrogate"),
+    ([len], "args[0]", "builtin"),
+    ([Client], "args[0]", "type"),
+    ([iter([])], "args[0]", "iterator"),
+    ({"g": (n for n in [1])}, "args.g", "generator"),
+    ([NO_NUMBERS], "args[0]", "dtype object"),
+    ([np.array([("a", None)], [("n", "U1"), ("o", "O")])], "args[0]", "no plain bytes"),
+    ([np.ma.masked_array([1], [True])], "args[0]", "MaskedArray"),
+    ([np.array(["a"], np.dtypes.StringDType())], "args[0]", "no plain bytes"),
+    ([np.zeros(1, [])], "args[0]", "no plain bytes"),
+    ([Fine(2024, 1, 1)], "args[0]", "nanoseconds"),
+    ([memoryview(b"abcd")[::2]], "args[0]", "not contiguous"),
+    (cyclic_list(), "args[1].again", "contains itself"),
+    (cyclic_holder(), "args.client[0]", "contains itself"),
+    (nested(MAX_DEPTH + 1), "args[0][0][0]", "more than 1024 levels"),
+    (nested(MAX_DEPTH // 2 + 1, lambda inner: (inner,)), "args[0][0][0]", "more than 1024 levels"),
+    (nested(5000, lambda inner: {"k": inner}), "args.k.k.k", "more than 1024 levels"),
+]
+
+
+@pytest.mark.parametrize(("value", "path", "reason"), BAD, ids=[case[1] + case[2] for case in BAD])
+def test_a_value_that_can_not_travel_is_named_by_its_path(
+    value: Any, path: str, reason: str
+) -> None:
+    with pytest.raises(EncodeError) as caught:
+        encode(value, root="args")
+    assert caught.value.path is not None
+    assert caught.value.path.startswith(path)
+    assert reason in str(caught.value)
+    assert len(str(caught.value)) < 400
+    assert caught.value.outcome == "none"
+    if not path.startswith("args[0][0]") and ".k.k" not in path:
+        assert path in (caught.value.path, "args.<key")
+
+
+def test_the_cause_of_a_failing_model_is_kept() -> None:
+    class Model:
+        model_fields: dict[str, Any] = {}
+
+        def model_dump(self) -> Any:
+            raise RuntimeError("no dump today")
+
+    with pytest.raises(
+        EncodeError, match=r"value\.m can't be encoded: RuntimeError: no dump"
+    ) as caught:
+        encode({"m": Model()})
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_fields_are_an_array_and_errors_begin_with_the_field_name() -> None:
+    assert decode(encode_fields(["work", {"x": (1,)}, None], ["command", "args", "session"])) == [
+        "work",
+        {"x": (1,)},
+        None,
+    ]
+    with pytest.raises(EncodeError, match=r"^args\.x\[0\] is of the type") as caught:
+        encode_fields(["work", {"x": [Client()]}, None], ["command", "args", "session"])
+    assert caught.value.path == "args.x[0]"
+
+
+def test_too_large_says_size_and_limit() -> None:
+    assert encode(b"x" * 98, limit=100)
+    with pytest.raises(PayloadTooLarge) as caught:
+        encode(b"x" * 99, limit=100)
+    assert (caught.value.size, caught.value.limit) == (101, 100)
+    with pytest.raises(PayloadTooLarge):
+        encode_fields([b"x" * 99], ["args"], limit=100)
+
+
+def test_a_huge_array_is_refused_before_it_is_copied() -> None:
+    huge = np.broadcast_to(np.zeros(1), (1 << 40,))  # 8 TiB that take no memory
+    with pytest.raises(PayloadTooLarge):
+        encode([huge])
+
+
+def test_a_failure_leaves_nothing_behind_in_the_next_encoding() -> None:
+    for _ in range(3):
+        with pytest.raises(EncodeError):
+            encode([1, 2, Client()])
+        assert encode([1]) == b"\x91\x01"
+
+
+def test_an_encoding_inside_an_encoding_is_apart() -> None:
+    class Model:
+        model_fields: dict[str, Any] = {}
+
+        def model_dump(self) -> Any:
+            return {"inner": encode([1, 2, 3])}
+
+    assert decode(encode([0, Model(), 4])) == [0, {"inner": b"\x93\x01\x02\x03"}, 4]
+
+
+def test_threads_do_not_share_a_packer() -> None:
+    wrong: list[object] = []
+
+    def work(number: int) -> None:
+        value = {"n": number, "t": tuple(range(number)), "s": str(number) * 50}
+        wrong.extend(again for _ in range(500) if (again := decode(encode(value))) != value)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_large_buffer_is_not_kept() -> None:
+    encode(b"x" * (1 << 20))
+    encode(1)
+    kept = len(codec._idle_packers)
+    encode(b"x" * (1 << 20))
+    assert len(codec._idle_packers) == kept - 1
+
+
+# --- depth ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrap", "levels"),
+    [
+        (lambda inner: [inner], MAX_DEPTH),
+        (lambda inner: {"k": inner}, MAX_DEPTH),
+        (lambda inner: (inner,), MAX_DEPTH // 2),
+        (lambda inner: frozenset([inner]), MAX_DEPTH // 2),
+        (Holder, MAX_DEPTH),
+    ],
+)
+def test_the_depth_limit_is_the_same_in_both_directions_and_safe_on_a_small_stack(
+    wrap: Any, levels: int
+) -> None:
+    results: list[Any] = []
+
+    def work() -> None:
+        results.append(decode(encode(nested(levels, wrap))))
+        try:
+            encode(nested(levels + 1, wrap))
+        except EncodeError as refused:
+            results.append(refused)
+
+    before = threading.stack_size(512 * 1024)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(before)
+    assert len(results) == 2
+
+
+def test_decode_refuses_one_level_more_than_encode_makes() -> None:
+    assert decode(b"\x91" * MAX_DEPTH + b"\x01")
+    with pytest.raises(DecodeError):
+        decode(b"\x91" * (MAX_DEPTH + 1) + b"\x01")
+    assert MAX_DTYPE_DEPTH < 100
+
+
+# --- numpy stays out -----------------------------------------------------------------------------
+
+
+def test_importing_and_using_the_codec_loads_neither_numpy_nor_pydantic() -> None:
+    program = """
+import sys
+from snakepit.wire.codec import decode, encode
+from snakepit.errors import EncodeError
+assert decode(encode({"a": (1, {2})})) == {"a": (1, {2})}
+try:
+    encode(object())
+except EncodeError:
+    pass
+print(sorted({"numpy", "pydantic", "zoneinfo"} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_array_without_numpy_installed_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(np.arange(3))
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    with pytest.raises(DecodeError, match="install numpy"):
+        decode(data)
+
+
+def test_examples_of_plain_values() -> None:
+    uuid = UUID(int=5)
+    value = {"id": uuid, "at": [date(2024, 2, 29), time(1, 2)], "path": Path("/tmp/\udcff")}
+    assert decode(encode(value)) == value
