@@ -8,6 +8,8 @@ MODEL  := $(VENV)/.model
 # An active environment, user site packages or a foreign PYTHONPATH must not change what we install or test.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH CONDA_PREFIX
 export PYTHONNOUSERSITE := 1
+# pip trusts the system's certificates; uv has its own, which know no company proxy.
+export UV_SYSTEM_CERTS := $(if $(wildcard /etc/ssl/certs/*.crt /etc/ssl/cert.pem /etc/pki/tls/certs/*),1,0)
 
 PROJECTS  := $(wildcard packages/*/pyproject.toml)
 MYPY_DIRS := $(wildcard packages/*/src packages/*/tests tests conftest.py examples benchmarks)
