@@ -1,3 +1,70 @@
-"""Supervised worker processes for Python code."""
+"""Supervised worker processes for Python code.
 
-__version__ = "0.1.0"
+A pool runs the commands of a class in worker processes, with sessions, streams, and deadlines that stop work; a worker's
+death costs only the calls it had. See README.md for a first program.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from snakepit.version import __version__
+
+if TYPE_CHECKING:
+    from snakepit.adapter import Adapter, CallOptions, WorkerSpec, validate_implementation
+    from snakepit.errors import SnakepitError
+    from snakepit.link.host_calls import HostCall
+    from snakepit.pool import Pool
+    from snakepit.python_adapter import PythonAdapter
+    from snakepit.session import Session, generate_session_id
+    from snakepit.stats import PoolStats, WorkerInfo
+    from snakepit.worker.context import CallContext, current_call
+    from snakepit.worker.registry import command
+
+__all__ = [
+    "Adapter",
+    "CallContext",
+    "CallOptions",
+    "HostCall",
+    "Pool",
+    "PoolStats",
+    "PythonAdapter",
+    "Session",
+    "SnakepitError",
+    "WorkerInfo",
+    "WorkerSpec",
+    "__version__",
+    "command",
+    "current_call",
+    "generate_session_id",
+    "validate_implementation",
+]
+
+# Imported when first used: a worker needs no pool, and the keeper nothing but the standard library.
+_HOMES = {
+    "Adapter": "adapter",
+    "CallContext": "worker.context",
+    "CallOptions": "adapter",
+    "HostCall": "link.host_calls",
+    "Pool": "pool",
+    "PoolStats": "stats",
+    "PythonAdapter": "python_adapter",
+    "Session": "session",
+    "SnakepitError": "errors",
+    "WorkerInfo": "stats",
+    "WorkerSpec": "adapter",
+    "command": "worker.registry",
+    "current_call": "worker.context",
+    "generate_session_id": "session",
+    "validate_implementation": "adapter",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import struct
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, IntEnum
@@ -217,10 +217,8 @@ class Mark:
 class Decoding:
     """The msgpack hooks of one decoding; ``open_marks`` must be 0 at its end."""
 
-    __slots__ = ("open_marks",)
-
-    def __init__(self) -> None:
-        self.open_marks = 0
+    # A default of the class, not set in a constructor: every decoded frame makes an instance.
+    open_marks = 0
 
     def extension(self, code: int, payload: bytes) -> Any:
         """Return the value of an extension; msgpack itself handles its timestamp, code -1."""
@@ -235,17 +233,13 @@ class Decoding:
 
     def mapping(self, pairs: list[tuple[Any, Any]]) -> Any:
         """Return the map of ``pairs``, or the tuple, set or exception that it stands for."""
-        if len(pairs) == 1 and type(pairs[0][0]) is Mark:
+        if self.open_marks and len(pairs) == 1 and type(pairs[0][0]) is Mark:
             self.open_marks -= 1
             return _CONTENT[pairs[0][0].kind](pairs[0][1])
         result = dict(pairs)
-        _check_distinct(result, pairs)
+        if len(result) != len(pairs):
+            raise DecodeError("a map has two equal keys")
         return result
-
-
-def _check_distinct(result: Sized, items: Sized) -> None:
-    if len(result) != len(items):
-        raise DecodeError("a map or set has two equal keys")
 
 
 def _list(content: Any) -> list[Any]:
@@ -260,7 +254,8 @@ def _tuple_from(content: Any) -> tuple[Any, ...]:
 
 def _set_from(content: Any) -> set[Any]:
     result = set(_list(content))
-    _check_distinct(result, content)
+    if len(result) != len(content):
+        raise DecodeError("a set has two equal elements")
     return result
 
 

@@ -1,0 +1,138 @@
+"""What runs behind a pool: the adapter contract."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from snakepit.calls import Call
+from snakepit.errors import AdapterInvalid
+from snakepit.link.host_calls import HostFunction
+from snakepit.link.worker import WorkerEvents
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSpec:
+    """What a pool asks an adapter for when it wants a worker.
+
+    ``concurrency`` is the number of calls the worker will be given at a time, ``pool_size`` the number of its siblings.
+    """
+
+    worker_id: str
+    pool_size: int
+    concurrency: int
+    host_functions: Mapping[str, HostFunction] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOptions:
+    """What an adapter is told about a call, besides its command and arguments. ``timeout``: seconds that remain, or None."""
+
+    session_id: str | None
+    timeout: float | None
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """The contract of a pool's workers. Only ``execute`` is required. Everything runs in the host's event loop.
+
+    Optional methods:
+
+    - ``async init() -> None``: before the first worker; an exception becomes AdapterInitFailed.
+    - ``async start_worker(spec: WorkerSpec) -> worker``: any object, which ``execute`` gets back. It may have the
+      attributes ``pid``, ``kill()`` (end it at once; called when a call does not stop) and ``async stop()``.
+    - ``execute_stream(worker, command, args, options) -> AsyncIterator``: without it, streams are refused.
+    - ``async terminate(reason: str) -> None``: once, after all workers are gone.
+    """
+
+    async def execute(
+        self, worker: Any, command: str, args: Mapping[str, Any], options: CallOptions
+    ) -> Any:
+        """Run a command on a worker and return its result. When the task is cancelled, the work has to stop."""
+
+
+class DirectWorker(Protocol):
+    """A worker that takes calls without a task for each: what a pool uses inside, and PythonAdapter provides."""
+
+    worker_id: str
+    pid: int | None
+
+    @property
+    def in_flight(self) -> int: ...
+    def attach(self, events: WorkerEvents) -> None: ...
+    def start_call(self, call: Call) -> None: ...
+    def stop_call(self, call: Call) -> None: ...
+    def grant(self, call: Call, items: int) -> None: ...
+    def kill(self, reason: str) -> None: ...
+    async def stop(self, grace: float) -> None: ...
+
+
+# Name, number of positional arguments besides self, and whether it has to be a coroutine function.
+_CONTRACT = (
+    ("execute", 4, True, True),
+    ("execute_stream", 4, False, False),
+    ("init", 0, True, False),
+    ("start_worker", 1, True, False),
+    ("terminate", 1, True, False),
+)
+
+
+def validate_implementation(adapter: object) -> list[str]:
+    """Everything that keeps ``adapter`` (an instance, a class or a module) from being one; empty if nothing does.
+
+    Example::
+
+        class Nothing:
+            pass
+
+        assert validate_implementation(Nothing()) == ["it has no method execute(worker, command, args, options)"]
+    """
+    problems = []
+    for name, arity, is_async, required in _CONTRACT:
+        method = getattr(adapter, name, None)
+        if method is None:
+            if required:
+                problems.append(f"it has no method {name}(worker, command, args, options)")
+        elif not callable(method):
+            problems.append(f"{name} is no method but {type(method).__name__}")
+        else:
+            problems += _method_problems(adapter, name, method, arity, is_async)
+    return problems
+
+
+def _method_problems(
+    adapter: object, name: str, method: Callable[..., Any], arity: int, is_async: bool
+) -> list[str]:
+    problems = []
+    if is_async and not inspect.iscoroutinefunction(method):
+        problems.append(f"{name} has to be a coroutine function (async def)")
+    unbound = inspect.isclass(adapter) and not isinstance(
+        inspect.getattr_static(adapter, name), staticmethod | classmethod
+    )
+    try:
+        inspect.signature(method).bind(*range(arity + unbound))
+    except TypeError as error:
+        problems.append(f"{name} has to take {arity} positional argument(s): {error}")
+    except ValueError:
+        pass  # a builtin without a signature: only a call can tell
+    return problems
+
+
+def require_valid(adapter: object) -> None:
+    """Refuse an object that is no adapter.
+
+    Raises:
+        AdapterInvalid: with the full list of problems.
+    """
+    problems = validate_implementation(adapter)
+    if inspect.isclass(adapter):
+        problems.append("it is a class; pass an instance of it")
+    if problems:
+        raise AdapterInvalid.of(_name_of(adapter), problems)
+
+
+def _name_of(adapter: object) -> str:
+    return getattr(adapter, "__qualname__", None) or type(adapter).__qualname__
+

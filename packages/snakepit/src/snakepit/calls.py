@@ -1,0 +1,197 @@
+"""One call, one record, one end. Pure: it knows no worker and no socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Final
+
+from snakepit.errors import CallTimeout, ProtocolError, SnakepitError
+
+#: Items a consumer takes of a worker's stream before it grants more; granted again in halves.
+STREAM_CREDIT: Final = 32
+
+
+class CallState(Enum):
+    """Where a call is. While RUNNING or STOPPING it holds a slot of its worker."""
+
+    NEW = "new"
+    QUEUED = "queued"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    """Its caller has been answered; the worker has not confirmed yet that it stopped."""
+    ENDED = "ended"
+
+
+class CallEvent(Enum):
+    """What can happen to a call."""
+
+    QUEUE = "queue"
+    START = "start"
+    STOP = "stop"
+    """Its caller no longer waits, so its worker is told to stop it."""
+    END = "end"
+
+
+class CallOutcome(Enum):
+    """How a call was answered; the first answer counts."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+
+
+TRANSITIONS: Final[Mapping[tuple[CallState, CallEvent], CallState]] = {
+    (CallState.NEW, CallEvent.QUEUE): CallState.QUEUED,
+    (CallState.NEW, CallEvent.START): CallState.RUNNING,
+    (CallState.NEW, CallEvent.END): CallState.ENDED,
+    (CallState.QUEUED, CallEvent.START): CallState.RUNNING,
+    (CallState.QUEUED, CallEvent.END): CallState.ENDED,
+    (CallState.RUNNING, CallEvent.STOP): CallState.STOPPING,
+    (CallState.RUNNING, CallEvent.END): CallState.ENDED,
+    (CallState.STOPPING, CallEvent.END): CallState.ENDED,
+}
+
+
+class Call:
+    """A call from its submission to its end. ``answer`` is what its caller awaits."""
+
+    __slots__ = (
+        "answer",
+        "args",
+        "command",
+        "deadline",
+        "depth",
+        "idempotent",
+        "outcome",
+        "parent_id",
+        "session_id",
+        "started_at",
+        "state",
+        "stream",
+        "submitted_at",
+        "wire_id",
+        "worker_id",
+    )
+
+    def __init__(
+        self,
+        command: str,
+        args: Mapping[str, Any],
+        *,
+        answer: asyncio.Future[Any],
+        submitted_at: float,
+        session_id: str | None = None,
+        deadline: float | None = None,
+        idempotent: bool = False,
+        stream: StreamBuffer | None = None,
+        depth: int = 0,
+    ) -> None:
+        self.command = command
+        self.args = args
+        self.answer = answer
+        self.session_id = session_id
+        self.deadline = deadline
+        self.idempotent = idempotent
+        self.stream = stream
+        self.depth = depth
+        self.state = CallState.NEW
+        self.outcome: CallOutcome | None = None
+        self.submitted_at = submitted_at
+        self.started_at: float | None = None
+        self.worker_id: str | None = None
+        #: The worker's own call on whose behalf this one is made. It then runs in the slot of the call it is nested in.
+        self.parent_id: int | None = None
+        self.wire_id = 0
+
+    def apply(self, event: CallEvent) -> None:
+        """Move to the next state.
+
+        Raises:
+            ProtocolError: the event can't happen in this state; a bug of this library.
+        """
+        try:
+            self.state = TRANSITIONS[self.state, event]
+        except KeyError:
+            raise ProtocolError(f"{event.value} can't happen to a call that is {self.state.value}") from None
+
+    def succeed(self, value: Any) -> None:
+        """Answer the caller, unless it has its answer."""
+        if self._answer_as(CallOutcome.SUCCEEDED):
+            if self.stream is not None:
+                self.stream.finish(None)
+            elif not self.answer.done():
+                self.answer.set_result(value)
+
+    def fail(self, error: SnakepitError) -> None:
+        """Answer the caller with an error, unless it has its answer."""
+        late = isinstance(error, CallTimeout)
+        if self._answer_as(CallOutcome.TIMED_OUT if late else CallOutcome.FAILED):
+            if self.stream is not None:
+                self.stream.finish(error)
+            elif not self.answer.done():
+                self.answer.set_exception(error)
+
+    def cancel(self) -> None:
+        """The caller no longer wants an answer."""
+        self._answer_as(CallOutcome.CANCELLED)
+
+    def _answer_as(self, outcome: CallOutcome) -> bool:
+        if self.outcome is not None:
+            return False
+        self.outcome = outcome
+        return True
+
+
+class StreamBuffer:
+    """The items of a stream between the worker and the consumer."""
+
+    def __init__(self) -> None:
+        self._items: deque[Any] = deque()
+        self._finished = False
+        self._error: SnakepitError | None = None
+        self._waiting: asyncio.Future[None] | None = None
+        self._taken = 0
+
+    def push(self, items: list[Any]) -> None:
+        """Append items that arrived."""
+        self._items.extend(items)
+        self._wake()
+
+    def finish(self, error: SnakepitError | None) -> None:
+        """Note the end; the consumer sees it after the items before it."""
+        if not self._finished:
+            self._finished = True
+            self._error = error
+            self._wake()
+
+    async def next(self) -> Any:
+        """The next item.
+
+        Raises:
+            StopAsyncIteration: the stream is complete.
+            SnakepitError: it failed after the items before.
+        """
+        while not self._items:
+            if self._finished:
+                if self._error is not None:
+                    raise self._error
+                raise StopAsyncIteration
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+        self._taken += 1
+        return self._items.popleft()
+
+    def credit_due(self) -> int:
+        """How many items to grant now, because as many were consumed."""
+        if self._taken < STREAM_CREDIT // 2 or self._finished:
+            return 0
+        due, self._taken = self._taken, 0
+        return due
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)

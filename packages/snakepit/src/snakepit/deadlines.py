@@ -1,0 +1,42 @@
+"""Which calls are due. Pure: it takes `now`.
+
+A timer per call costs more than the call, and nearly every call ends long before its deadline. So one timer is kept for the
+earliest deadline that was ever armed, and looks at the calls when it fires.
+"""
+
+from __future__ import annotations
+
+import math
+
+from snakepit.calls import Call
+
+
+class Deadlines:
+    """The calls that have a deadline and whose callers wait."""
+
+    def __init__(self) -> None:
+        self._calls: dict[Call, float] = {}
+        self._armed = math.inf
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def add(self, call: Call, deadline: float) -> bool:
+        """Watch a call; whether the timer has to be set to its deadline, because it is earlier than the timer's."""
+        self._calls[call] = deadline
+        if deadline < self._armed:
+            self._armed = deadline
+            return True
+        return False
+
+    def discard(self, call: Call) -> None:
+        """Stop watching a call."""
+        self._calls.pop(call, None)
+
+    def due(self, now: float) -> tuple[list[Call], float | None]:
+        """The calls whose time is up, which are no longer watched, and when to look again."""
+        due = [call for call, deadline in self._calls.items() if deadline <= now]
+        for call in due:
+            del self._calls[call]
+        self._armed = min(self._calls.values(), default=math.inf)
+        return due, None if self._armed == math.inf else self._armed

@@ -1,0 +1,101 @@
+"""Frames over a non-blocking socket in an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from snakepit.errors import SnakepitError
+from snakepit.wire.frames import Frame, FrameDecoder
+
+
+class FrameConnection:
+    """Sends frames, and hands those that arrive to ``on_frame``. It owns ``sock``.
+
+    ``on_closed`` is called once, with the error that ended the connection or None at the end of file; not after ``close``.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        on_frame: Callable[[Frame], None],
+        on_closed: Callable[[Exception | None], None],
+    ) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._on_frame = on_frame
+        self._on_closed = on_closed
+        self._decoder = FrameDecoder()
+        self._unsent = bytearray()
+        self._open = True
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(sock, self._on_readable)
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame now, or when the peer reads on. A frame for a closed connection is dropped: its end was reported."""
+        if not self._open:
+            return
+        if self._unsent:
+            self._unsent += frame
+            return
+        try:
+            sent = self._sock.send(frame)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # the reader sees the end too, after what the peer still said
+        if sent != len(frame):
+            self._unsent += memoryview(frame)[sent:]
+            self._loop.add_writer(self._sock, self._on_writable)
+
+    def close(self) -> None:
+        """Close the socket; nothing is reported any more."""
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self._sock)
+            self._loop.remove_writer(self._sock)
+            self._sock.close()
+
+    def drain(self) -> None:
+        """Read what the peer still said before it ended."""
+        while self._open and self._read():
+            pass
+
+    def _on_writable(self) -> None:
+        try:
+            sent = self._sock.send(self._unsent)
+        except BlockingIOError:
+            return
+        except OSError:
+            sent = len(self._unsent)
+        del self._unsent[:sent]
+        if not self._unsent:
+            self._loop.remove_writer(self._sock)
+
+    def _on_readable(self) -> None:
+        self._read()
+
+    def _read(self) -> bool:
+        """Handle one read; False when there was nothing, or the connection ended."""
+        try:
+            count = self._sock.recv_into(self._decoder.writable())
+        except BlockingIOError:
+            return False
+        except OSError:
+            count = 0  # a peer that died with our frames unread ends the connection by a reset
+        if count == 0:
+            self._end(None)
+            return False
+        try:
+            for frame in self._decoder.received(count):
+                self._on_frame(frame)
+        except SnakepitError as error:
+            self._end(error)
+            return False
+        return True
+
+    def _end(self, error: Exception | None) -> None:
+        if self._open:
+            self.close()
+            self._on_closed(error)

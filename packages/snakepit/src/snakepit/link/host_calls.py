@@ -1,0 +1,171 @@
+"""The functions of the host that worker code may call, and the serving of such calls."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+from snakepit.calls import Call
+from snakepit.errors import SnakepitError, StreamingNotSupported, UnknownCommand, error_to_wire
+from snakepit.wire.frames import Frame, FrameType
+from snakepit.wire.messages import CallRequest, bare_frame, read_call, read_value, value_frame
+
+HostFunction = Callable[..., Any]
+
+
+class HostCall:
+    """A call that a worker's code makes to a function of the host; its first argument.
+
+    Attributes:
+        call_id: the worker's number for it.
+        command: the name of the function.
+        worker_id: which worker makes it.
+        session_id: the session of the command that makes it. It comes from the host's own record, so a worker can't
+            claim another one.
+    """
+
+    __slots__ = ("_deadline", "call_id", "command", "parent", "session_id", "worker_id")
+
+    def __init__(self, call_id: int, request: CallRequest, worker_id: str, parent: Call) -> None:
+        self.call_id = call_id
+        self.command = request.command
+        self.worker_id = worker_id
+        self.session_id = parent.session_id
+        self.parent = parent
+        self._deadline = parent.deadline
+
+    def remaining(self) -> float | None:
+        """Seconds left for the command that makes this call; None without a deadline."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+
+_ancestry: ContextVar[tuple[HostCall, ...]] = ContextVar("snakepit_ancestry", default=())
+
+
+def ancestry() -> tuple[HostCall, ...]:
+    """The host calls that the running code serves, innermost last."""
+    return _ancestry.get()
+
+
+class HostCalls:
+    """Serves the calls of one worker. ``send`` takes frames for it."""
+
+    def __init__(
+        self, functions: Mapping[str, HostFunction], worker_id: str, send: Callable[[bytes], None]
+    ) -> None:
+        self._functions = functions
+        self._worker_id = worker_id
+        self._send = send
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._parents: dict[int, Call] = {}
+        self._credit: dict[int, asyncio.Semaphore] = {}
+
+    def start(self, frame: Frame, parent_of: Callable[[int | None], Call | None]) -> None:
+        """Serve a ``CALL`` frame in a task of its own."""
+        try:
+            request = read_call(frame)
+            function = self._functions.get(request.command)
+            if function is None:
+                raise UnknownCommand.of(request.command, self._functions)
+        except SnakepitError as error:
+            self._send_error(frame.call_id, error)
+            return
+        parent = parent_of(request.parent)
+        if parent is None:
+            # The command it is made for has ended, or its caller no longer wants it.
+            self._send(value_frame(FrameType.CANCELLED, frame.call_id, False))
+            return
+        call = HostCall(frame.call_id, request, self._worker_id, parent)
+        if request.credit is not None:
+            self._credit[frame.call_id] = asyncio.Semaphore(request.credit)
+        self._parents[frame.call_id] = parent
+        task = asyncio.get_running_loop().create_task(self._serve(call, function, request))
+        self._tasks[frame.call_id] = task
+        task.add_done_callback(lambda _: self._forget(frame.call_id))
+
+    def _forget(self, call_id: int) -> None:
+        self._tasks.pop(call_id, None)
+        self._parents.pop(call_id, None)
+        self._credit.pop(call_id, None)
+
+    def grant(self, frame: Frame) -> None:
+        """Handle a ``CREDIT`` frame."""
+        credit = self._credit.get(frame.call_id)
+        if credit is not None:
+            for _ in range(read_value(frame)):
+                credit.release()
+
+    def cancel(self, call_id: int) -> None:
+        """Handle a ``CANCEL`` frame."""
+        task = self._tasks.get(call_id)
+        if task is not None:
+            task.cancel()
+
+    def cancel_children_of(self, parent: Call) -> None:
+        """Stop the host calls of a command that has ended or is no longer wanted."""
+        for call_id, owner in tuple(self._parents.items()):
+            if owner is parent:
+                self._tasks[call_id].cancel()
+
+    def cancel_all(self) -> None:
+        """Stop all; the worker is gone."""
+        for task in tuple(self._tasks.values()):
+            task.cancel()
+
+    async def _serve(self, call: HostCall, function: HostFunction, request: CallRequest) -> None:
+        _ancestry.set((*_ancestry.get(), call))
+        try:
+            if request.credit is None:
+                await self._serve_unary(call, function, request)
+            else:
+                await self._serve_stream(call, function, request)
+        except asyncio.CancelledError:
+            self._send(value_frame(FrameType.CANCELLED, call.call_id, False))
+        except Exception as error:
+            self._send_error(call.call_id, error)
+
+    async def _serve_unary(self, call: HostCall, function: HostFunction, request: CallRequest) -> None:
+        if _streams(function):
+            raise StreamingNotSupported(f"the host function {request.command!r} is called as a stream")
+        if inspect.iscoroutinefunction(function):
+            result = await function(call, **request.args)
+        else:
+            result = await asyncio.to_thread(function, call, **request.args)
+        self._send(value_frame(FrameType.RESULT, call.call_id, result))
+
+    async def _serve_stream(self, call: HostCall, function: HostFunction, request: CallRequest) -> None:
+        if not _streams(function):
+            raise StreamingNotSupported(f"the host function {request.command!r} returns one value")
+        credit = self._credit[call.call_id]
+        stream = function(call, **request.args)
+        items = stream if inspect.isasyncgen(stream) else _in_threads(stream)
+        try:
+            async for item in items:
+                await credit.acquire()
+                self._send(value_frame(FrameType.ITEM, call.call_id, [item]))
+        finally:
+            await items.aclose()
+        self._send(bare_frame(FrameType.END, call.call_id))
+
+    def _send_error(self, call_id: int, error: BaseException) -> None:
+        self._send(value_frame(FrameType.ERROR, call_id, error_to_wire(error)))
+
+
+def _streams(function: HostFunction) -> bool:
+    return inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function)
+
+
+_END = object()
+
+
+async def _in_threads(generator: Iterator[Any]) -> AsyncIterator[Any]:
+    """The items of a blocking generator; each step runs in a thread."""
+    try:
+        while (item := await asyncio.to_thread(next, generator, _END)) is not _END:
+            yield item
+    finally:
+        await asyncio.to_thread(generator.close)  # type: ignore[attr-defined]  # a generator, by its kind

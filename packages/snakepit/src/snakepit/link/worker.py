@@ -1,0 +1,391 @@
+"""The host's end of one worker process: its calls, its streams, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from snakepit.calls import STREAM_CREDIT, Call
+from snakepit.errors import (
+    Outcome,
+    ProtocolError,
+    SnakepitError,
+    VersionMismatch,
+    WorkerLost,
+    WorkerStartFailed,
+    error_from_wire,
+)
+from snakepit.link.connection import FrameConnection
+from snakepit.link.host_calls import HostCalls, HostFunction
+from snakepit.processes.output import OutputTail
+from snakepit.processes.tree import ExitReport, ProcessTree
+from snakepit.wire.frames import PROTOCOL_VERSIONS, Frame, FrameType
+from snakepit.wire.messages import (
+    CallRequest,
+    bare_frame,
+    call_frame,
+    message_frame,
+    read_body,
+    read_mapping,
+    read_value,
+    value_frame,
+)
+
+logger = logging.getLogger("snakepit.worker")
+# The kernel reports a death by end-of-file at once; how it came about, the keeper tells a moment later.
+_CAUSE_PATIENCE = 0.05
+
+
+class WorkerEvents(Protocol):
+    """What a worker tells its pool."""
+
+    def call_ended(self, worker_id: str, call: Call, *, interrupted: bool) -> None:
+        """A call of the worker ended and its caller was answered; ``interrupted``: by force, so the worker is suspect."""
+
+    def worker_lost(self, worker_id: str, error: WorkerLost) -> None:
+        """The worker is dead, and its calls have ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerConfig:
+    """What a worker is told at its start."""
+
+    target: str
+    config: Mapping[str, Any]
+    concurrency: int
+    sys_path: list[str] | None
+
+
+class HostEnds(NamedTuple):
+    """The host's ends of a worker's channels."""
+
+    data: socket.socket
+    control: socket.socket
+    output: int
+
+
+class WorkerEnds(NamedTuple):
+    """The worker's ends, to be passed to its process and closed here."""
+
+    data: socket.socket
+    control: socket.socket
+    output: int
+
+    @property
+    def fds(self) -> tuple[int, int, int]:
+        """Their descriptors in the order the worker expects."""
+        return self.data.fileno(), self.control.fileno(), self.output
+
+    def close(self) -> None:
+        """Close them: a copy in the host would hide the worker's end-of-file."""
+        self.data.close()
+        self.control.close()
+        os.close(self.output)
+
+
+def open_channels() -> tuple[HostEnds, WorkerEnds]:
+    """The channels of a worker to be."""
+    data, worker_data = socket.socketpair()
+    control, worker_control = socket.socketpair()
+    output, worker_output = os.pipe()
+    return HostEnds(data, control, output), WorkerEnds(worker_data, worker_control, worker_output)
+
+
+class WorkerProcess:
+    """A worker process as its pool sees it. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        worker_id: str,
+        ends: HostEnds,
+        config: WorkerConfig,
+        functions: Mapping[str, HostFunction],
+    ) -> None:
+        self.worker_id = worker_id
+        self._config = config
+        self.pid: int | None = None
+        self.commands: Mapping[str, Any] = {}
+        self._loop = asyncio.get_running_loop()
+        self._tree: ProcessTree | None = None
+        self._events: WorkerEvents | None = None
+        self._calls: dict[int, Call] = {}
+        self._ids = itertools.count(1, 2)
+        self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._gone: asyncio.Future[None] = self._loop.create_future()
+        self._kill_reason: str | None = None
+        self._output = OutputTail(ends.output, f"worker {worker_id}")
+        self._data = FrameConnection(ends.data, self._on_frame, self._on_closed)
+        self._control = FrameConnection(ends.control, self._on_control_frame, self._on_closed)
+        self._host_calls = HostCalls(functions, worker_id, self._data.send)
+        self._pings: dict[int, asyncio.Future[None]] = {}
+        self._dying: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<WorkerProcess {self.worker_id} pid={self.pid} calls={len(self._calls)}>"
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that have not ended."""
+        return len(self._calls)
+
+    # --- start and end -----------------------------------------------------------------------
+
+    async def start(self, tree: ProcessTree, pid: int) -> None:
+        """Take over the process ``pid``; return when it has said that it is ready.
+
+        Raises:
+            WorkerStartFailed: it died first, or its class raised; the cause or its output says why.
+            VersionMismatch: it speaks no version that this host speaks.
+        """
+        self._tree = tree
+        self.pid = pid
+        tree.watch(pid).add_done_callback(lambda _: self._on_closed(None))
+        await self._ready
+
+    def attach(self, events: WorkerEvents) -> None:
+        """Report to ``events`` from now on."""
+        self._events = events
+        if self._gone.done():
+            # It died between its readiness and now.
+            events.worker_lost(self.worker_id, self._lost_error(ExitReport(), Outcome.NONE))
+
+    def kill(self, reason: str) -> None:
+        """End the process and all it started, at once; ``reason`` goes into the errors of its calls."""
+        if self._kill_reason is None:
+            self._kill_reason = reason
+        if self._tree is not None and self.pid is not None:
+            self._tree.kill(self.pid)
+
+    async def stop(self, grace: float) -> None:
+        """Let the process finish and exit; kill it after ``grace`` seconds."""
+        self._kill_reason = "stopped"
+        self._data.send(bare_frame(FrameType.SHUTDOWN))
+        done, _ = await asyncio.wait([self._gone], timeout=grace)
+        if not done:
+            self.kill("stopped")
+            await self._gone
+
+    async def discard(self) -> None:
+        """Get rid of a worker that did not start, wherever it is in its start."""
+        self._ready.cancel()
+        self.kill("did not start")
+        self._on_closed(None)
+        await self._gone
+
+    def _on_closed(self, error: Exception | None) -> None:
+        if self._dying is None:
+            if error is not None:
+                logger.error("worker %s broke the protocol: %s", self.worker_id, error)
+                self.kill(f"broke the protocol: {error}")
+            self._dying = self._loop.create_task(self._die())
+
+    async def _die(self) -> None:
+        report = ExitReport()
+        if self._tree is not None and self.pid is not None:
+            exited = self._tree.watch(self.pid)
+            await asyncio.wait([exited], timeout=_CAUSE_PATIENCE)
+            if not exited.done():
+                # It closed its channel and lives on.
+                self.kill("closed its channel")
+                await asyncio.wait([exited], timeout=_CAUSE_PATIENCE)
+            report = exited.result() if exited.done() else ExitReport()
+            self._tree.forget(self.pid)
+        self._data.drain()  # replies that were on their way when it died
+        self._data.close()
+        self._control.close()
+        self._settle_all(report)
+        self._output.close()
+
+    def _settle_all(self, report: ExitReport) -> None:
+        lost = self._lost_error(report, Outcome.UNKNOWN)
+        self._host_calls.cancel_all()
+        for call in tuple(self._calls.values()):
+            call.fail(self._lost_error(report, Outcome.UNKNOWN))
+            self._end_call(call, interrupted=False)
+        for ping in self._pings.values():
+            ping.cancel()
+        if not self._ready.done():
+            self._ready.set_exception(self._start_failure(lost))
+        self._gone.set_result(None)
+        if self._events is not None:
+            self._events.worker_lost(self.worker_id, lost)
+
+    def _lost_error(self, report: ExitReport, outcome: Outcome) -> WorkerLost:
+        return WorkerLost.of(
+            worker_id=self.worker_id,
+            pid=self.pid,
+            exit_code=report.code,
+            signal=report.signal,
+            phase="call" if self._calls else "idle",
+            reason=f"killed: {self._kill_reason}" if self._kill_reason else "crash",
+            last_output=self._output.text(),
+            outcome=outcome,
+        )
+
+    def _start_failure(self, lost: WorkerLost) -> WorkerStartFailed:
+        failure = WorkerStartFailed(
+            f"worker {self.worker_id} died before it was ready: {lost}", details=lost.details
+        )
+        failure.__cause__ = lost
+        return failure
+
+    # --- calls -------------------------------------------------------------------------------
+
+    def start_call(self, call: Call) -> None:
+        """Send a call to the process.
+
+        Raises:
+            EncodeError, PayloadTooLarge: its arguments can't travel; nothing was sent.
+        """
+        timeout = None if call.deadline is None else call.deadline - time.monotonic()
+        call.wire_id = next(self._ids)
+        frame = call_frame(
+            call.wire_id,
+            CallRequest(
+                call.command,
+                dict(call.args),
+                timeout,
+                call.session_id,
+                call.parent_id,
+                None if call.stream is None else STREAM_CREDIT,
+            ),
+        )
+        self._calls[call.wire_id] = call
+        self._data.send(frame)
+
+    def stop_call(self, call: Call) -> None:
+        """Ask the process to stop a call. Its end is reported as of any other."""
+        self._host_calls.cancel_children_of(call)
+        self._control.send(value_frame(FrameType.CANCEL, call.wire_id, "no longer wanted"))
+
+    def grant(self, call: Call, items: int) -> None:
+        """Let a stream's producer send that many more items."""
+        if call.wire_id in self._calls:
+            self._data.send(value_frame(FrameType.CREDIT, call.wire_id, items))
+
+    async def ping(self) -> float:
+        """Seconds until the process answered on its control channel.
+
+        Raises:
+            asyncio.CancelledError: it died first.
+        """
+        token = next(self._ids)
+        answered = self._pings[token] = self._loop.create_future()
+        sent = time.monotonic()
+        self._control.send(value_frame(FrameType.PING, 0, token))
+        try:
+            await answered
+        finally:
+            del self._pings[token]
+        return time.monotonic() - sent
+
+    def _end_call(self, call: Call, *, interrupted: bool) -> None:
+        if self._calls.pop(call.wire_id, None) is not None:
+            self._host_calls.cancel_children_of(call)
+            if self._events is not None:
+                self._events.call_ended(self.worker_id, call, interrupted=interrupted)
+
+    # --- frames ------------------------------------------------------------------------------
+
+    def _on_frame(self, frame: Frame) -> None:
+        match frame.type:
+            case FrameType.RESULT | FrameType.ERROR | FrameType.CANCELLED | FrameType.END:
+                self._on_final(frame)
+            case FrameType.ITEM:
+                self._on_items(frame)
+            case FrameType.CALL:
+                self._host_calls.start(frame, self._wanted_call)
+            case FrameType.CREDIT:
+                self._host_calls.grant(frame)
+            case FrameType.CANCEL:
+                self._host_calls.cancel(frame.call_id)
+            case FrameType.HELLO:
+                self._on_hello(frame)
+            case FrameType.READY:
+                self._on_ready(frame)
+            case FrameType.FAILED:
+                self._on_failed(frame)
+            case _:
+                raise ProtocolError(f"a worker may not send a frame of type {frame.type}")
+
+    def _wanted_call(self, wire_id: int | None) -> Call | None:
+        return None if wire_id is None else self._calls.get(wire_id)
+
+    def _on_final(self, frame: Frame) -> None:
+        call = self._calls.get(frame.call_id)
+        if call is None:
+            raise ProtocolError(f"an answer to call {frame.call_id}, which is not open")
+        interrupted = False
+        try:
+            if frame.type == FrameType.RESULT:
+                call.succeed(read_value(frame))
+            elif frame.type == FrameType.END:
+                call.succeed(None)
+            elif frame.type == FrameType.CANCELLED:
+                interrupted = bool(read_value(frame))
+                call.fail(ProtocolError("the worker cancelled a call that nobody told it to cancel"))
+            else:
+                call.fail(error_from_wire(read_mapping(frame)))
+        except SnakepitError as error:
+            call.fail(error)
+        self._end_call(call, interrupted=interrupted)
+
+    def _on_items(self, frame: Frame) -> None:
+        call = self._calls.get(frame.call_id)
+        if call is None or call.stream is None:
+            raise ProtocolError(f"stream items for call {frame.call_id}, which is no open stream")
+        try:
+            call.stream.push(read_value(frame))
+        except SnakepitError as error:
+            call.fail(error)
+            self.stop_call(call)
+
+    def _on_hello(self, hello: Frame) -> None:
+        versions, pid, info = read_body(hello, 3)
+        common = set(versions) & set(PROTOCOL_VERSIONS)
+        if not common:
+            self._ready.set_exception(
+                VersionMismatch(
+                    f"the worker (pid {pid}, {info}) speaks the protocol versions {versions}, this host "
+                    f"{list(PROTOCOL_VERSIONS)}; install the same version of snakepit in both",
+                    details={"ours": list(PROTOCOL_VERSIONS), "theirs": versions},
+                )
+            )
+            return
+        config = {
+            "worker_id": self.worker_id,
+            "target": self._config.target,
+            "config": dict(self._config.config),
+            "concurrency": self._config.concurrency,
+            "sys_path": self._config.sys_path,
+        }
+        self._data.send(message_frame(FrameType.WELCOME, 0, max(common), config))
+
+    def _on_ready(self, frame: Frame) -> None:
+        self.commands = read_mapping(frame)
+        if not self._ready.done():
+            self._ready.set_result(None)
+
+    def _on_failed(self, frame: Frame) -> None:
+        cause = error_from_wire(read_mapping(frame))
+        failure = WorkerStartFailed(
+            f"worker {self.worker_id} could not create its object: {cause}",
+            details={"worker_id": self.worker_id, "last_output": self._output.text()},
+        )
+        failure.__cause__ = cause
+        if not self._ready.done():
+            self._ready.set_exception(failure)
+
+    def _on_control_frame(self, frame: Frame) -> None:
+        if frame.type != FrameType.PONG:
+            raise ProtocolError(f"a worker may not send a frame of type {frame.type} on control")
+        answered = self._pings.get(read_value(frame))
+        if answered is not None and not answered.done():
+            answered.set_result(None)

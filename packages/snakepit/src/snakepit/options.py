@@ -1,0 +1,53 @@
+"""Checks of the options that users pass. Each names the option and what it may be."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from enum import Enum
+from typing import Final, Literal
+
+from snakepit.errors import ConfigurationError
+
+
+class UseDefault(Enum):
+    """The type of :data:`USE_DEFAULT`; None already means "no limit"."""
+
+    USE_DEFAULT = "use_default"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+USE_DEFAULT: Final = UseDefault.USE_DEFAULT
+Timeout = float | timedelta | None | Literal[UseDefault.USE_DEFAULT]
+
+
+def seconds(name: str, value: float | timedelta) -> float:
+    """A duration in seconds, given in seconds or as a timedelta.
+
+    Raises:
+        ConfigurationError: it is no number, not finite, zero or negative.
+    """
+    number = value.total_seconds() if isinstance(value, timedelta) else value
+    valid = isinstance(number, int | float) and not isinstance(number, bool)
+    if not valid or not math.isfinite(number) or number <= 0:
+        raise ConfigurationError(
+            f"{name} is {value!r}; it has to be a positive number of seconds or a timedelta",
+            details={"option": name},
+        )
+    return float(number)
+
+
+def whole_number(name: str, value: int, *, least: int = 1) -> int:
+    """A count.
+
+    Raises:
+        ConfigurationError: it is no whole number, or less than ``least``.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigurationError(
+            f"{name} is {value!r}; it has to be a whole number of at least {least}",
+            details={"option": name},
+        )
+    return value

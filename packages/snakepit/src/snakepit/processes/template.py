@@ -1,0 +1,163 @@
+"""The template: a single-threaded fork server that has imported and exercised what its workers need.
+
+Runs in a process of its own, a child of the keeper. Workers are forked twice, so that the keeper becomes their parent and can
+read how they ended, also after the template's own death.
+
+Messages from the host::
+
+    {"op": "prepare", "sys_path": [...] | null, "target": "pkg.mod:Class", "preload": [...]}
+    {"op": "fork", "id": n, "nfds": 3}     the worker's data, control and output descriptors
+
+and to it::
+
+    {"event": "ready", "warnings": [...]} | {"event": "refused", "error": {...}} (then it exits)
+    {"event": "unsafe", "reasons": [...]}     (it can't fork safely; it exits)
+    {"event": "forked", "id": n, "pid": p} | {"event": "fork_failed", "id": n, "error": "..."}
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import select
+import signal
+import socket
+import sys
+import threading
+from importlib import import_module
+
+from snakepit.errors import error_to_wire
+from snakepit.processes.channel import Channel, ChannelClosed, Message
+from snakepit.processes.linux import die_with_parent
+from snakepit.worker.main import WorkerDescriptors, run_worker
+from snakepit.worker.target import load_target
+
+
+def main(fd: int) -> None:
+    """Serve fork requests on the channel ``fd`` until the host closes it."""
+    channel = Channel(socket.socket(fileno=fd))
+    try:
+        _serve(channel)
+    except ChannelClosed:
+        os._exit(0)
+
+
+def _serve(channel: Channel) -> None:
+    poller = select.poll()
+    poller.register(channel, select.POLLIN)
+    while True:
+        poller.poll()
+        for message, fds in channel.receive():
+            if message["op"] == "prepare":
+                _prepare(channel, message)
+            else:
+                _fork_worker(channel, message, fds)
+
+
+def _prepare(channel: Channel, message: Message) -> None:
+    try:
+        if message["sys_path"] is not None:
+            sys.path[:] = message["sys_path"]
+        for name in message["preload"]:
+            import_module(name)
+        target = load_target(message["target"])
+        warm = getattr(target, "warm", None)
+        if warm is not None:
+            warm()
+    except BaseException as error:
+        # Whatever the user's module does at import, SystemExit included, is a start failure to report.
+        channel.send({"event": "refused", "error": error_to_wire(error)})
+        os._exit(1)
+    if reasons := unsafe_to_fork():
+        channel.send({"event": "unsafe", "reasons": reasons})
+        os._exit(1)
+    # What is frozen is never touched by a collection, so its pages stay shared with the workers.
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    channel.send({"event": "ready"})
+
+
+def unsafe_to_fork() -> list[str]:
+    """What in this process does not survive a fork; empty when it is safe."""
+    reasons = [
+        f"a running thread: {thread.name}"
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread()
+    ]
+    hidden = _native_thread_count() - threading.active_count()
+    if hidden > 0:
+        reasons.append(f"{hidden} native thread(s) started by an imported library")
+    if "grpc._cython.cygrpc" in sys.modules:
+        reasons.append("grpc is imported, which does not survive a fork")
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        reasons.append("CUDA is initialized (by torch)")
+    return reasons
+
+
+def _native_thread_count() -> int:
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except FileNotFoundError:
+        return threading.active_count()
+
+
+def _fork_worker(channel: Channel, message: Message, fds: list[int]) -> None:
+    keeper = os.getppid()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid_read, pid_write = os.pipe()
+    try:
+        middle = os.fork()
+        if middle == 0:
+            _middle(channel, fds, keeper, pid_read, pid_write)
+        os.close(pid_write)
+        answer = os.read(pid_read, 32)
+        os.waitpid(middle, 0)
+        if not answer:
+            raise OSError("the second fork failed; is the machine out of memory or processes?")
+    except OSError as error:
+        channel.send({"event": "fork_failed", "id": message["id"], "error": str(error)})
+    else:
+        channel.send({"event": "forked", "id": message["id"], "pid": int(answer)})
+    finally:
+        os.close(pid_read)
+        for fd in fds:
+            os.close(fd)
+
+
+def _middle(
+    channel: Channel, fds: list[int], keeper: int, pid_read: int, pid_write: int
+) -> None:
+    try:
+        pid = os.fork()
+        if pid == 0:
+            os.close(pid_read)
+            os.close(pid_write)
+            channel.close()
+            _become_worker(WorkerDescriptors(*fds), keeper)
+        os.write(pid_write, str(pid).encode())
+    finally:
+        os._exit(0)
+
+
+def _become_worker(descriptors: WorkerDescriptors, keeper: int) -> None:
+    die_with_parent(keeper)
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    os.dup2(descriptors.output, 1, inheritable=True)
+    os.dup2(descriptors.output, 2, inheritable=True)
+    os.close(descriptors.output)
+    gc.enable()
+    _reseed()
+    run_worker(descriptors)
+
+
+def _reseed() -> None:
+    """Give this worker random numbers of its own; the siblings share the template's state."""
+    random.seed()
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and "numpy.random" in sys.modules:
+        numpy.random.seed()

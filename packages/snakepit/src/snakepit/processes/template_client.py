@@ -1,0 +1,186 @@
+"""The host's side of a template: start it, ask it for workers."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from snakepit.errors import WorkerStartFailed, error_from_wire
+from snakepit.processes.output import OutputTail
+from snakepit.processes.channel import Channel, ChannelClosed, Message
+from snakepit.processes.tree import PACKAGE_ROOT, ProcessTree
+
+_TEMPLATE_CODE = "from snakepit.processes.template import main; main(3)"
+_WORKER_CODE = (
+    "from snakepit.worker.main import WorkerDescriptors, run_worker; "
+    "run_worker(WorkerDescriptors(3, 4, 5))"
+)
+
+
+class UnsafeToFork(Exception):  # noqa: N818 - a fact about the template, on which the adapter decides
+    """The template holds something that does not survive a fork."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProcessSpec:
+    """What a worker process is made of.
+
+    ``python`` is another interpreter, with snakepit installed; None is the host's own, whose ``sys.path`` the workers get.
+    """
+
+    target: str
+    python: str | None = None
+    preload: tuple[str, ...] = ()
+    env: dict[str, str] | None = field(default=None, repr=False)
+    cwd: str | None = None
+
+    def template_argv(self) -> list[str]:
+        """The command line of a template."""
+        return self._argv(_TEMPLATE_CODE)
+
+    def worker_argv(self) -> list[str]:
+        """The command line of a worker that is not forked."""
+        return self._argv(_WORKER_CODE)
+
+    def sys_path(self) -> list[str] | None:
+        """The module search path for the process, None for its own."""
+        return None if self.python else [entry or os.getcwd() for entry in sys.path]
+
+    def _argv(self, code: str) -> list[str]:
+        if self.python:
+            return [self.python, "-P", "-c", code]
+        # The host may have found the package by a path that its interpreter does not know by itself.
+        return [sys.executable, "-P", "-c", f"import sys; sys.path.append({PACKAGE_ROOT!r}); {code}"]
+
+
+class TemplateProcess:
+    """A running template. Belongs to one event loop."""
+
+    def __init__(self, tree: ProcessTree, spec: ProcessSpec) -> None:
+        self._tree = tree
+        self._spec = spec
+        self._loop = asyncio.get_running_loop()
+        self._ids = itertools.count(1)
+        self._forking: dict[int, asyncio.Future[int]] = {}
+        self._prepared: asyncio.Future[None] = self._loop.create_future()
+        ours, self._theirs = socket.socketpair()
+        ours.setblocking(False)
+        self._channel = Channel(ours)
+        read, self._output_write = os.pipe()
+        self._output = OutputTail(read, f"template of {spec.target}")
+        self._alive = True
+        self._loop.add_reader(ours, self._on_readable)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can still be asked for workers."""
+        return self._alive
+
+    async def start(self) -> None:
+        """Start the process and have it import and warm up what its workers need.
+
+        Raises:
+            UnsafeToFork: what it imported does not survive a fork.
+            WorkerStartFailed: it died, or the import or the ``warm`` hook raised; the cause is chained.
+        """
+        try:
+            fds = (self._theirs.fileno(), self._output_write)
+            await self._tree.spawn(
+                self._spec.template_argv(), env=self._spec.env, cwd=self._spec.cwd, fds=fds
+            )
+            self._close_theirs()
+            self._channel.send(
+                {
+                    "op": "prepare",
+                    "sys_path": self._spec.sys_path(),
+                    "target": self._spec.target,
+                    "preload": list(self._spec.preload),
+                }
+            )
+            await self._prepared
+        except ChannelClosed as error:
+            raise self._start_failure() from error
+        except BaseException:
+            self.close()
+            raise
+
+    async def fork(self, fds: tuple[int, int, int]) -> int:
+        """Fork a worker that owns duplicates of ``fds``; return its pid.
+
+        Raises:
+            WorkerStartFailed: the fork failed, or the template died.
+        """
+        number = next(self._ids)
+        future = self._forking[number] = self._loop.create_future()
+        try:
+            self._channel.send({"op": "fork", "id": number}, fds)
+            return await future
+        except ChannelClosed as error:
+            raise self._start_failure() from error
+        finally:
+            self._forking.pop(number, None)
+
+    def close(self) -> None:
+        """Let the template exit; its workers live on."""
+        if self._alive:
+            self._alive = False
+            self._loop.remove_reader(self._channel)
+            self._channel.close()
+            self._prepared.cancel()
+        self._close_theirs()
+        self._output.close()
+
+    def _close_theirs(self) -> None:
+        if self._output_write >= 0:
+            self._theirs.close()
+            os.close(self._output_write)
+            self._output_write = -1
+
+    def _on_readable(self) -> None:
+        try:
+            for message, _ in self._channel.receive():
+                self._handle(message)
+        except ChannelClosed:
+            self._fail_all(self._start_failure)
+            self.close()
+
+    def _handle(self, message: Message) -> None:
+        match message["event"]:
+            case "ready":
+                self._prepared.set_result(None)
+            case "unsafe":
+                self._prepared.set_exception(UnsafeToFork("; ".join(message["reasons"])))
+            case "refused":
+                failure = WorkerStartFailed(
+                    f"{self._spec.target} can't be imported and warmed up; see the cause"
+                )
+                failure.__cause__ = error_from_wire(message["error"])
+                self._prepared.set_exception(failure)
+            case "forked":
+                future = self._forking.get(message["id"])
+                if future is None or future.done():
+                    self._tree.kill(message["pid"])  # nobody waits for it any more
+                else:
+                    future.set_result(message["pid"])
+            case "fork_failed":
+                future = self._forking.get(message["id"])
+                if future is not None and not future.done():
+                    error = WorkerStartFailed(f"a worker can't be forked: {message['error']}")
+                    future.set_exception(error)
+
+    def _fail_all(self, failure: Callable[[], WorkerStartFailed]) -> None:
+        for future in [self._prepared, *self._forking.values()]:
+            if not future.done():
+                future.set_exception(failure())
+
+    def _start_failure(self) -> WorkerStartFailed:
+        output = self._output.text()
+        tail = f"; its last output was:\n{output}" if output else ""
+        return WorkerStartFailed(
+            f"the template process of {self._spec.target} died{tail}", details={"last_output": output}
+        )

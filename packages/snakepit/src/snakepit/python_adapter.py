@@ -1,0 +1,179 @@
+"""The built-in adapter: a Python class in worker processes of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from snakepit.adapter import CallOptions, WorkerSpec
+from snakepit.errors import ConfigurationError
+from snakepit.link.worker import WorkerConfig, WorkerProcess, open_channels
+from snakepit.processes.linux import IS_LINUX
+from snakepit.processes.template_client import ProcessSpec, TemplateProcess, UnsafeToFork
+from snakepit.processes.tree import ProcessTree, acquire_tree, release_tree
+from snakepit.wire.codec import encode
+from snakepit.worker.target import split_target
+
+logger = logging.getLogger("snakepit.worker")
+# Libraries read these when they are imported, so they have to be in the environment before.
+_THREAD_LIMITS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+class PythonAdapter:
+    """Runs the commands of a Python class in worker processes.
+
+    The class is imported in the workers only, never in the host. By default the workers are forked from a *template*: a
+    process that has imported the class's module (and ``preload``) and run the class's ``warm()`` classmethod if it has
+    one, so that a new worker is ready in milliseconds and shares that memory. If what is imported does not survive a fork
+    (threads, gRPC, CUDA), a warning names it and workers are spawned one by one.
+
+    Args:
+        target: the class, as ``"package.module:Class"``. It is constructed once in each worker, with ``config``.
+        config: keyword arguments for the class; plain data.
+        preload: further modules the template imports.
+        env: variables added to the environment that workers inherit.
+        withhold: variables they do not inherit, as patterns such as ``"*_API_KEY"``; ``("*",)`` withholds all.
+        python: another interpreter, in whose environment snakepit is installed; the host's own by default, whose
+            ``sys.path`` the workers get too.
+        start: ``"template"`` or ``"spawn"``.
+
+    Raises:
+        ConfigurationError: an argument is wrong; nothing was started.
+        EncodeError: ``config`` holds a value that can't travel to the workers.
+
+    Example::
+
+        adapter = PythonAdapter("textwrap_worker:Wrapper", config={"width": 60})
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        config: Mapping[str, Any] | None = None,
+        preload: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        withhold: Sequence[str] = (),
+        python: str | os.PathLike[str] | None = None,
+        start: Literal["template", "spawn"] = "template",
+    ) -> None:
+        split_target(target)
+        if start not in ("template", "spawn"):
+            raise ConfigurationError(f"start is {start!r}; it has to be 'template' or 'spawn'")
+        for name, value in (("preload", preload), ("withhold", withhold)):
+            if isinstance(value, str) or not all(isinstance(item, str) for item in value):
+                raise ConfigurationError(f"{name} has to be a sequence of texts, such as ({name!r},)")
+        self._config = dict(config or {})
+        encode(self._config, root="config")
+        self._target = target
+        self._preload = tuple(preload)
+        self._env = dict(env or {})
+        self._withhold = tuple(withhold)
+        self._python = None if python is None else _executable(python)
+        self._forks = start == "template" and IS_LINUX
+        self._tree: ProcessTree | None = None
+        self._template: TemplateProcess | None = None
+        self._template_lock = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"PythonAdapter({self._target!r})"
+
+    async def start_worker(self, spec: WorkerSpec) -> WorkerProcess:
+        """Start one worker process and wait until it is ready; the pool calls this."""
+        tree = await self._living_tree()
+        process_spec = self._process_spec(spec)
+        ends, worker_ends = open_channels()
+        config = WorkerConfig(
+            target=self._target,
+            config=self._config,
+            concurrency=spec.concurrency,
+            sys_path=process_spec.sys_path(),
+        )
+        worker = WorkerProcess(spec.worker_id, ends, config, spec.host_functions)
+        try:
+            try:
+                pid = await self._start_process(tree, process_spec, worker_ends.fds)
+            finally:
+                worker_ends.close()
+            await worker.start(tree, pid)
+        except BaseException:
+            await worker.discard()
+            raise
+        return worker
+
+    async def execute(
+        self, worker: WorkerProcess, command: str, args: Mapping[str, Any], options: CallOptions
+    ) -> Any:
+        """Never called: a pool hands calls to this adapter's workers directly."""
+        raise NotImplementedError("a WorkerProcess takes its calls directly")
+
+    async def terminate(self, reason: str) -> None:
+        """End the template, and the keeper if no other pool of this loop uses it."""
+        if self._template is not None:
+            self._template.close()
+            self._template = None
+        if self._tree is not None:
+            tree, self._tree = self._tree, None
+            await release_tree(tree)
+
+    async def _living_tree(self) -> ProcessTree:
+        if self._tree is not None and self._tree.is_broken:
+            await self.terminate("the keeper died")
+        if self._tree is None:
+            self._tree = acquire_tree()
+        return self._tree
+
+    async def _start_process(
+        self, tree: ProcessTree, spec: ProcessSpec, fds: tuple[int, int, int]
+    ) -> int:
+        template = await self._living_template(tree, spec)
+        if template is not None:
+            return await template.fork(fds)
+        return await tree.spawn(spec.worker_argv(), env=spec.env, cwd=None, fds=fds)
+
+    async def _living_template(self, tree: ProcessTree, spec: ProcessSpec) -> TemplateProcess | None:
+        async with self._template_lock:
+            if not self._forks:
+                return None
+            if self._template is None or not self._template.is_alive:
+                template = TemplateProcess(tree, spec)
+                try:
+                    await template.start()
+                except UnsafeToFork as error:
+                    logger.warning("%s is not forked but spawned: %s", self._target, error)
+                    self._forks = False
+                    return None
+                self._template = template
+            return self._template
+
+    def _process_spec(self, spec: WorkerSpec) -> ProcessSpec:
+        share = str(max(1, (os.cpu_count() or 1) // spec.pool_size))
+        environment = dict.fromkeys(_THREAD_LIMITS, share) | {"TOKENIZERS_PARALLELISM": "false"}
+        for name, value in os.environ.items():
+            if not any(fnmatch.fnmatchcase(name, pattern) for pattern in self._withhold):
+                environment[name] = value
+        environment |= self._env
+        return ProcessSpec(
+            target=self._target, python=self._python, preload=self._preload, env=environment
+        )
+
+
+def _executable(python: str | os.PathLike[str]) -> str:
+    path = os.fspath(python)
+    if not os.access(path, os.X_OK):
+        raise ConfigurationError(
+            f"python={path!r} is no executable file; give the path of an interpreter",
+            details={"python": path},
+        )
+    # Not resolved: a virtual environment's interpreter is a link, and finds its packages by its own path.
+    return os.path.abspath(path)

@@ -1,0 +1,62 @@
+"""Sessions as the pool knows them: a name whose calls prefer one worker."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from snakepit.pool import Pool
+
+
+def generate_session_id() -> str:
+    """A new session id that nobody can guess: ``session_`` and 32 hexadecimal digits.
+
+    Example::
+
+        assert len(generate_session_id()) == 40
+    """
+    return f"session_{secrets.token_hex(16)}"
+
+
+class Session:
+    """Calls of one session. Leaving its ``async with`` block forgets its worker.
+
+    Example::
+
+        async with pool.session() as session:
+            await session.execute("remember", {"name": "Ada"})
+    """
+
+    def __init__(self, pool: Pool, session_id: str) -> None:
+        self._pool = pool
+        self.session_id = session_id
+
+    async def execute(
+        self, command: str, args: Mapping[str, Any] | None = None, **options: Any
+    ) -> Any:
+        """As :meth:`Pool.execute`, in this session."""
+        return await self._pool.execute(command, args, session_id=self.session_id, **options)
+
+    def execute_stream(
+        self, command: str, args: Mapping[str, Any] | None = None, **options: Any
+    ) -> AsyncIterator[Any]:
+        """As :meth:`Pool.execute_stream`, in this session."""
+        return self._pool.execute_stream(command, args, session_id=self.session_id, **options)
+
+    def close(self) -> None:
+        """Forget which worker the session prefers. What worker code keeps for it is that code's own business."""
+        self._pool.release_session(self.session_id)
+
+    async def __aenter__(self) -> Session:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

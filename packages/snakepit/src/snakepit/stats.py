@@ -1,0 +1,58 @@
+"""What a pool can tell about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from snakepit.calls import CallOutcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerInfo:
+    """One worker at one moment. ``in_flight``: calls that hold one of its slots."""
+
+    worker_id: str
+    pid: int | None
+    in_flight: int
+    completed: int
+    leaving: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStats:
+    """A pool at one moment: gauges first, then counters since its start.
+
+    Every submitted call is counted in exactly one of ``queued``, ``running``, ``stopping`` (its caller has been answered,
+    its worker has not stopped it yet), ``succeeded``, ``failed``, ``timed_out`` and ``cancelled``.
+    """
+
+    size: int
+    ready: int
+    starting: int
+    queued: int
+    running: int
+    stopping: int
+    submitted: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    timed_out: int = 0
+    cancelled: int = 0
+    workers_started: int = 0
+    workers_lost: int = 0
+    session_hits: int = 0
+    session_misses: int = 0
+
+
+@dataclass(slots=True)
+class Counters:
+    """The counters of a running pool; names as in :class:`PoolStats`."""
+
+    submitted: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    timed_out: int = 0
+    cancelled: int = 0
+
+    def count(self, outcome: CallOutcome) -> None:
+        """Count the end of a call; the outcomes are named as the counters."""
+        setattr(self, outcome.value, getattr(self, outcome.value) + 1)

@@ -1,0 +1,156 @@
+"""Frames: bytes in, typed frames out. Pure; it knows no socket and no call.
+
+The layout is that of PROTOCOL.md: a little-endian header of 16 bytes, then the body.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from struct import Struct
+from typing import Final, NamedTuple
+
+from snakepit.errors import PayloadTooLarge, ProtocolError
+
+PROTOCOL_VERSIONS: Final = (1,)
+MAX_BODY_BYTES: Final = 1 << 30
+FLAG_STREAM: Final = 0x01
+FLAG_NESTED: Final = 0x02
+_KNOWN_FLAGS: Final = FLAG_STREAM | FLAG_NESTED
+
+_HEADER: Final = Struct("<IBBHQ")
+HEADER_BYTES: Final = _HEADER.size
+_unpack_header = _HEADER.unpack_from
+_pack_header = _HEADER.pack
+# Large enough that a busy connection drains many small frames with one system call.
+_READ_BYTES: Final = 1 << 16
+
+
+class FrameType(IntEnum):
+    """What a frame means; see the table in PROTOCOL.md."""
+
+    HELLO = 1
+    WELCOME = 2
+    READY = 3
+    FAILED = 4
+    SHUTDOWN = 5
+    CALL = 16
+    RESULT = 17
+    ERROR = 18
+    CANCELLED = 19
+    ITEM = 20
+    END = 21
+    CREDIT = 22
+    CANCEL = 32
+    PING = 33
+    PONG = 34
+
+
+_KNOWN_TYPES: Final = frozenset(int(kind) for kind in FrameType)
+
+
+class Frame(NamedTuple):
+    """One received frame; ``body`` is a copy, so it may be kept."""
+
+    type: int
+    flags: int
+    call_id: int
+    body: bytes
+
+
+def encode_frame(kind: int, call_id: int, body: bytes, flags: int = 0) -> bytes:
+    """The bytes of one frame.
+
+    Raises:
+        PayloadTooLarge: the body is over 1 GiB.
+    """
+    size = len(body)
+    if size > MAX_BODY_BYTES:
+        raise _too_large(size, MAX_BODY_BYTES)
+    return _pack_header(size, kind, flags, 0, call_id) + body
+
+
+class FrameDecoder:
+    """Cuts a byte stream into frames.
+
+    Read into ``writable()`` and report the count to ``received()``; or hand over bytes with ``feed()``.
+
+    Raises (from ``received`` and ``feed``; the connection is unusable afterwards):
+        ProtocolError: an unknown type, an unknown flag or a non-zero reserved field.
+        PayloadTooLarge: a header announces a body over the limit. Nothing is allocated for it.
+    """
+
+    def __init__(self, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        self._max_body_bytes = max_body_bytes
+        self._buffer = bytearray(_READ_BYTES)
+        self._view = memoryview(self._buffer)
+        self._filled = 0
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of an unfinished frame; non-zero at EOF means the peer died within one."""
+        return self._filled
+
+    def writable(self) -> memoryview:
+        """The free part of the buffer, never empty."""
+        return self._view[self._filled :] if self._filled else self._view
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Decode the frames that ``data`` completes."""
+        frames: list[Frame] = []
+        offset = 0
+        while offset < len(data):
+            target = self.writable()
+            count = min(len(target), len(data) - offset)
+            target[:count] = data[offset : offset + count]
+            frames += self.received(count)
+            offset += count
+        return frames
+
+    def received(self, count: int) -> list[Frame]:
+        """Decode the frames that the ``count`` bytes just written complete."""
+        view = self._view
+        filled = self._filled + count
+        frames: list[Frame] = []
+        offset = 0
+        while filled - offset >= HEADER_BYTES:
+            size, kind, flags, reserved, call_id = _unpack_header(view, offset)
+            if kind not in _KNOWN_TYPES or flags & ~_KNOWN_FLAGS or reserved:
+                raise ProtocolError(
+                    f"the peer sent a frame of type {kind} with flags {flags:#x} and "
+                    f"reserved {reserved:#x}, which version 1 does not know"
+                )
+            if size > self._max_body_bytes:
+                raise _too_large(size, self._max_body_bytes)
+            start = offset + HEADER_BYTES
+            end = start + size
+            if end > filled:
+                break
+            frames.append(Frame(kind, flags, call_id, bytes(view[start:end])))
+            offset = end
+        self._keep(offset, filled)
+        return frames
+
+    def _keep(self, offset: int, filled: int) -> None:
+        rest = filled - offset
+        if rest and offset:
+            self._view[:rest] = bytes(self._view[offset:filled])
+        self._filled = rest
+        if rest == len(self._buffer):
+            # Doubling, and not to the announced size: a header may lie about what follows.
+            self._resize(len(self._buffer) * 2)
+        elif not rest and len(self._buffer) > _READ_BYTES:
+            self._resize(_READ_BYTES)
+
+    def _resize(self, size: int) -> None:
+        grown = bytearray(size)
+        grown[: self._filled] = self._view[: self._filled]
+        self._buffer = grown
+        self._view = memoryview(grown)
+
+
+def _too_large(size: int, limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"a frame body of {size} bytes is over the limit of {limit} bytes; "
+        "send the data in pieces, as a stream, or by a path both sides can read",
+        details={"size": size, "limit": limit},
+    )

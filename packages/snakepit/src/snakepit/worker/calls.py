@@ -1,0 +1,138 @@
+"""Book-keeping that both engines share: calls coming in, calls going out, and which of them are cancelled."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from snakepit.errors import (
+    ProtocolError,
+    RemoteError,
+    SnakepitError,
+    StreamingNotSupported,
+    UnknownCommand,
+    error_from_wire,
+    error_to_wire,
+)
+from snakepit.wire.frames import Frame, FrameType
+from snakepit.wire.messages import CallRequest, bare_frame, read_mapping, read_value, value_frame
+from snakepit.worker.registry import Command
+
+class HostCallCancelled(RemoteError):
+    """The host ended a call of this worker, usually because its own call is no longer wanted."""
+
+    code = "host_call_cancelled"
+
+
+class Reply(NamedTuple):
+    """What one frame brings to the maker of a call."""
+
+    items: list[Any]
+    value: Any
+
+
+def read_reply(frame: Frame) -> Reply:
+    """Interpret a frame that answers an outgoing call.
+
+    Raises:
+        SnakepitError: the call failed; this is its error.
+    """
+    match frame.type:
+        case FrameType.RESULT:
+            return Reply([], read_value(frame))
+        case FrameType.END:
+            return Reply([], None)
+        case FrameType.ITEM:
+            return Reply(read_value(frame), None)
+        case FrameType.CANCELLED:
+            raise HostCallCancelled("the host ended this call; stop the work it was made for")
+        case _:
+            raise error_from_wire(read_mapping(frame))
+
+
+class IncomingCalls:
+    """Which calls of the host have arrived, and which it has cancelled. Thread-safe.
+
+    ``CANCEL`` comes on another channel than ``CALL``, so it may be there first; ids ascend, so an id that is greater
+    than the last one received is one that is still to come.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last_received = 0
+        self._waiting: set[int] = set()
+        self._withdrawn: set[int] = set()
+
+    def received(self, call_id: int) -> None:
+        """Note that a call has arrived and waits to be started."""
+        with self._lock:
+            if call_id <= self._last_received:
+                raise ProtocolError(f"call id {call_id} does not ascend")
+            self._last_received = call_id
+            self._waiting.add(call_id)
+
+    def start(self, call_id: int) -> bool:
+        """Note that a call is about to start; False if it was cancelled before."""
+        with self._lock:
+            self._waiting.discard(call_id)
+            if call_id in self._withdrawn:
+                self._withdrawn.discard(call_id)
+                return False
+            return True
+
+    def withdraw(self, call_id: int) -> bool:
+        """Cancel a call that has not started; False if it has, or has ended."""
+        with self._lock:
+            if call_id in self._waiting or call_id > self._last_received:
+                self._withdrawn.add(call_id)
+                return True
+            return False
+
+
+def select_command(commands: Mapping[str, Command], request: CallRequest) -> Command:
+    """The command a request names.
+
+    Raises:
+        UnknownCommand: there is none of that name.
+        StreamingNotSupported: it streams and the request does not, or the reverse.
+    """
+    command = commands.get(request.command)
+    if command is None:
+        raise UnknownCommand.of(request.command, commands)
+    if command.kind.streams != bool(request.credit):
+        method = "execute_stream" if command.kind.streams else "execute"
+        raise StreamingNotSupported(
+            f"the command {command.name!r} has to be called with {method}()",
+            details={"command": command.name},
+        )
+    return command
+
+
+def result_frame(call_id: int, value: Any) -> bytes:
+    """``RESULT``, or ``ERROR`` when the value can't travel."""
+    try:
+        return value_frame(FrameType.RESULT, call_id, value)
+    except SnakepitError as error:
+        return error_frame(call_id, error)
+
+
+def items_frame(call_id: int, items: Iterable[Any]) -> bytes:
+    """``ITEM``; raises EncodeError when an item can't travel."""
+    return value_frame(FrameType.ITEM, call_id, list(items))
+
+
+def error_frame(call_id: int, error: BaseException) -> bytes:
+    """``ERROR`` for any exception."""
+    return value_frame(FrameType.ERROR, call_id, error_to_wire(error))
+
+
+def cancelled_frame(call_id: int, *, interrupted: bool) -> bytes:
+    """``CANCELLED``."""
+    return value_frame(FrameType.CANCELLED, call_id, interrupted)
+
+
+def end_frame(call_id: int) -> bytes:
+    """``END``."""
+    return bare_frame(FrameType.END, call_id)
+

@@ -1,0 +1,245 @@
+"""The engine of a worker that runs many calls at a time.
+
+Async commands are tasks of a loop on the main thread, which also reads; sync commands run in threads. How many run at once
+is the host's decision: it sends no more than it was told the worker takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import CancelledError as FutureCancelled
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from snakepit.errors import SnakepitError
+from snakepit.wire.frames import Frame, FrameType
+from snakepit.wire.messages import CallRequest, read_call, read_value
+from snakepit.worker.calls import (
+    HostCallCancelled,
+    IncomingCalls,
+    cancelled_frame,
+    end_frame,
+    error_frame,
+    items_frame,
+    result_frame,
+    select_command,
+)
+from snakepit.worker.context import CallContext, enter_call, leave_call
+from snakepit.worker.outgoing import AsyncOutgoing, OutgoingCalls
+from snakepit.worker.port import Port
+from snakepit.worker.registry import Command, CommandKind
+
+_T = TypeVar("_T")
+# Calls nested in one another each hold a thread while they wait, so there have to be more threads than slots.
+_NESTING_RESERVE = 32
+
+
+class _Running:
+    """A call that has started."""
+
+    __slots__ = ("context", "credit", "task", "thread_waits")
+
+    def __init__(self, context: CallContext, credit: int) -> None:
+        self.context = context
+        self.credit = asyncio.Semaphore(credit)
+        self.task: asyncio.Task[None] | None = None
+        # What the call's thread is waiting for on the loop.
+        self.thread_waits: set[Future[Any]] = set()
+
+
+class ConcurrentEngine:
+    """Runs the calls of one worker side by side."""
+
+    def __init__(self, port: Port, commands: Mapping[str, Command], concurrency: int) -> None:
+        self._port = port
+        self._commands = commands
+        self._incoming = IncomingCalls()
+        self._outgoing = OutgoingCalls(port)
+        self._running: dict[int, _Running] = {}
+        self._threads = ThreadPoolExecutor(concurrency * _NESTING_RESERVE, "snakepit-call")
+        self._stopping: asyncio.Event
+        self._loop: asyncio.AbstractEventLoop
+
+    def serve(self) -> None:
+        """Run calls until the host says ``SHUTDOWN``. Main thread."""
+        asyncio.run(self._serve())
+
+    def running_call(self) -> CallContext | None:
+        """Which of many calls a foreign thread works for can't be told."""
+        return None
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._loop.add_reader(self._port.fileno(), self._read)
+        await self._stopping.wait()
+        tasks = [running.task for running in self._running.values() if running.task is not None]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- frames ----------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        for frame in self._port.read_available():
+            match frame.type:
+                case FrameType.CALL:
+                    self._incoming.received(frame.call_id)
+                    self._start(frame)
+                case FrameType.CREDIT:
+                    self._grant(frame)
+                case FrameType.SHUTDOWN:
+                    self._stopping.set()
+                case _:
+                    self._outgoing.deliver(frame)
+
+    def _grant(self, frame: Frame) -> None:
+        running = self._running.get(frame.call_id)
+        if running is not None:
+            for _ in range(read_value(frame)):
+                running.credit.release()
+
+    def _start(self, frame: Frame) -> None:
+        call_id = frame.call_id
+        if not self._incoming.start(call_id):
+            self._port.send(cancelled_frame(call_id, interrupted=False))
+            return
+        try:
+            request = read_call(frame)
+            command = select_command(self._commands, request)
+        except SnakepitError as error:
+            self._port.send(error_frame(call_id, error))
+            return
+        running = _Running(CallContext(self, call_id, request), request.credit or 0)
+        self._running[call_id] = running
+        running.task = self._loop.create_task(self._run(running, command, request))
+
+    async def _run(self, running: _Running, command: Command, request: CallRequest) -> None:
+        call_id = running.context.call_id
+        token = enter_call(running.context)
+        try:
+            reply = await self._call(running, command, request.args)
+        except (asyncio.CancelledError, HostCallCancelled) as error:
+            if running.context.cancelled:
+                reply = cancelled_frame(call_id, interrupted=False)
+            else:
+                reply = error_frame(call_id, error)
+        except BaseException as error:
+            reply = error_frame(call_id, error)
+        finally:
+            leave_call(token)
+            del self._running[call_id]
+        self._port.send(reply)
+
+    async def _call(self, running: _Running, command: Command, args: dict[str, Any]) -> bytes:
+        call_id = running.context.call_id
+        function = command.function
+        match command.kind:
+            case CommandKind.ASYNC:
+                return result_frame(call_id, await function(**args))
+            case CommandKind.SYNC:
+                result = await self._in_thread(lambda: function(**args))
+                return result_frame(call_id, result)
+            case CommandKind.ASYNC_STREAM:
+                return await self._stream_async(running, function(**args))
+            case CommandKind.SYNC_STREAM:
+                generator = function(**args)
+                return await self._in_thread(lambda: self._stream_sync(running, generator))
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        """Run ``work`` in a thread; a cancellation is passed on only when the thread has ended."""
+        context = contextvars.copy_context()
+        future = self._loop.run_in_executor(self._threads, lambda: context.run(work))
+        while True:
+            try:
+                return await asyncio.shield(future)
+            except asyncio.CancelledError:
+                # The slot is taken as long as the thread runs; the code can see `cancelled`.
+                if future.done():
+                    raise
+
+    # --- streams ---------------------------------------------------------------------------
+
+    async def _stream_async(self, running: _Running, generator: AsyncIterator[Any]) -> bytes:
+        call_id = running.context.call_id
+        try:
+            async for item in generator:
+                await running.credit.acquire()
+                self._port.send(items_frame(call_id, [item]))
+        finally:
+            await generator.aclose()  # type: ignore[attr-defined]  # an async generator, by its kind
+        return end_frame(call_id)
+
+    def _stream_sync(self, running: _Running, generator: Iterator[Any]) -> bytes:
+        call_id = running.context.call_id
+        try:
+            for item in generator:
+                self._from_thread(running.context, running.credit.acquire())
+                if running.context.cancelled:
+                    return cancelled_frame(call_id, interrupted=False)
+                self._port.send(items_frame(call_id, [item]))
+        finally:
+            generator.close()  # type: ignore[attr-defined]  # a generator, by its kind
+        return end_frame(call_id)
+
+    # --- cancelling (control thread) --------------------------------------------------------
+
+    def cancel(self, call_id: int) -> None:
+        """Stop a call, or see to it that it never starts."""
+        if not self._incoming.withdraw(call_id):
+            self._loop.call_soon_threadsafe(self._cancel_running, call_id)
+
+    def _cancel_running(self, call_id: int) -> None:
+        running = self._running.get(call_id)
+        if running is not None and running.task is not None:
+            running.context.cancelled = True
+            running.task.cancel()
+            for wait in tuple(running.thread_waits):
+                wait.cancel()
+
+    # --- calling the host -------------------------------------------------------------------
+
+    def call_host(self, context: CallContext, name: str, args: Mapping[str, Any]) -> Any:
+        return self._from_thread(context, self.acall_host(context, name, args))
+
+    def call_host_stream(
+        self, context: CallContext, name: str, args: Mapping[str, Any]
+    ) -> Iterator[Any]:
+        stream = self.acall_host_stream(context, name, args)
+        try:
+            while True:
+                yield self._from_thread(context, _next(stream))
+        except StopAsyncIteration:
+            return
+
+    def _from_thread(self, context: CallContext, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        """Run ``coroutine`` on the loop and wait for it in this thread."""
+        running = self._running[context.call_id]
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        running.thread_waits.add(future)
+        try:
+            if context.cancelled:
+                future.cancel()
+            return future.result()
+        except FutureCancelled as error:
+            raise HostCallCancelled("this call is no longer wanted; end it") from error
+        finally:
+            running.thread_waits.discard(future)
+
+    async def acall_host(self, context: CallContext, name: str, args: Mapping[str, Any]) -> Any:
+        with self._outgoing.open(AsyncOutgoing, context, name, args) as call:
+            while not call.finished:
+                call.take(await call.next_frame())
+            return call.value
+
+    async def acall_host_stream(
+        self, context: CallContext, name: str, args: Mapping[str, Any]
+    ) -> AsyncIterator[Any]:
+        with self._outgoing.open(AsyncOutgoing, context, name, args, stream=True) as call:
+            while not call.finished:
+                for item in call.take(await call.next_frame()):
+                    yield item
+
+
+async def _next(stream: AsyncIterator[_T]) -> _T:
+    return await anext(stream)

@@ -1,0 +1,121 @@
+"""What a command can see of the call it serves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from snakepit.errors import SnakepitError
+from snakepit.wire.messages import CallRequest
+
+
+class NoCurrentCall(SnakepitError, LookupError):
+    """``current_call()`` was used outside a command. Use it in code that a command runs."""
+
+    code = "no_current_call"
+
+
+class HostCaller(Protocol):
+    """What a context needs of the engine that runs its call."""
+
+    def call_host(self, context: CallContext, name: str, args: Mapping[str, Any]) -> Any: ...
+    def call_host_stream(
+        self, context: CallContext, name: str, args: Mapping[str, Any]
+    ) -> Iterator[Any]: ...
+    async def acall_host(
+        self, context: CallContext, name: str, args: Mapping[str, Any]
+    ) -> Any: ...
+    def acall_host_stream(
+        self, context: CallContext, name: str, args: Mapping[str, Any]
+    ) -> AsyncIterator[Any]: ...
+    def running_call(self) -> CallContext | None: ...
+
+
+class CallContext:
+    """The call that a command is serving; get it with :func:`current_call`. Lives in the worker process.
+
+    Attributes:
+        call_id: unique within the life of the worker.
+        command: the name the host called.
+        session_id: the session the call belongs to, or None.
+        deadline: when its time is up, on ``time.monotonic()``'s clock of this process, or None.
+        cancelled: whether the call's result is no longer wanted. Long loops of an uninterruptible command look at it.
+    """
+
+    __slots__ = ("_engine", "call_id", "cancelled", "command", "deadline", "session_id")
+
+    def __init__(self, engine: HostCaller, call_id: int, request: CallRequest) -> None:
+        timeout = request.timeout
+        self._engine = engine
+        self.call_id = call_id
+        self.command = request.command
+        self.session_id = request.session
+        self.deadline = None if timeout is None else time.monotonic() + timeout
+        self.cancelled = False
+
+    def remaining(self) -> float | None:
+        """Seconds left until the deadline, at least 0; None without one."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    def call_host(self, name: str, args: Mapping[str, Any] | None = None) -> Any:
+        """Call a function of the host and return its result. For sync commands; blocks.
+
+        While it waits, calls that the host function makes back into this worker run on top of this one.
+
+        Raises:
+            UnknownCommand: the host offers no such function.
+            EncodeError: an argument can't travel.
+            SnakepitError: what the host function raised; other exceptions arrive as RemoteError.
+        """
+        return self._engine.call_host(self, name, args or {})
+
+    def call_host_stream(self, name: str, args: Mapping[str, Any] | None = None) -> Iterator[Any]:
+        """Iterate over what a generator function of the host yields. For sync commands; raises as ``call_host``."""
+        return self._engine.call_host_stream(self, name, args or {})
+
+    async def acall_host(self, name: str, args: Mapping[str, Any] | None = None) -> Any:
+        """As ``call_host``, for async commands."""
+        return await self._engine.acall_host(self, name, args or {})
+
+    def acall_host_stream(
+        self, name: str, args: Mapping[str, Any] | None = None
+    ) -> AsyncIterator[Any]:
+        """As ``call_host_stream``, for async commands."""
+        return self._engine.acall_host_stream(self, name, args or {})
+
+
+_current: ContextVar[CallContext] = ContextVar("snakepit_current_call")
+_engines: list[HostCaller] = []
+
+
+def current_call() -> CallContext:
+    """The call that the running code serves. Works in commands, in tasks and threads they start.
+
+    (A thread the command starts itself knows its call only where the worker runs one call at a time.)
+
+    Raises:
+        NoCurrentCall: the code runs in no call.
+    """
+    context = _current.get(None)
+    if context is None and _engines:
+        context = _engines[0].running_call()
+    if context is None:
+        raise NoCurrentCall("no call is being served here; use current_call() inside a command")
+    return context
+
+
+def serve_with(engine: HostCaller) -> None:
+    """Make ``engine`` the one whose calls ``current_call`` finds in threads of the command's own."""
+    _engines[:] = [engine]
+
+
+def enter_call(context: CallContext) -> Any:
+    """Make ``context`` current in this execution context; returns the token for ``leave_call``."""
+    return _current.set(context)
+
+
+def leave_call(token: Any) -> None:
+    """Undo ``enter_call``."""
+    _current.reset(token)

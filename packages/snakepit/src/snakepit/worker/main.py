@@ -1,0 +1,90 @@
+"""The life of a worker process: handshake, serving, orderly end."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn
+
+from snakepit.errors import ProtocolError, error_to_wire
+from snakepit.version import __version__
+from snakepit.wire.frames import PROTOCOL_VERSIONS, FrameType
+from snakepit.wire.messages import message_frame, read_body, value_frame
+from snakepit.worker.concurrent import ConcurrentEngine
+from snakepit.worker.control import start_control_thread
+from snakepit.worker.port import Port
+from snakepit.worker.registry import Command, commands_of
+from snakepit.worker.serial import SerialEngine
+from snakepit.worker.target import load_target
+
+
+class WorkerDescriptors(NamedTuple):
+    """What a worker is born with: its ends of the two channels, and where its output goes."""
+
+    data: int
+    control: int
+    output: int
+
+
+def run_worker(descriptors: WorkerDescriptors) -> NoReturn:
+    """Serve the host on ``descriptors``, then end the process."""
+    code = 1
+    try:
+        # A pipe is not a terminal, so Python would keep the last lines of a crashing worker in its buffer.
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        code = _serve(descriptors)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Not sys.exit(): a forked worker must not run what the template registered with atexit.
+        os._exit(code)
+
+
+def _serve(descriptors: WorkerDescriptors) -> int:
+    port = Port(socket.socket(fileno=descriptors.data))
+    config = _handshake(port)
+    try:
+        if config["sys_path"] is not None:
+            sys.path[:] = config["sys_path"]
+        worker = load_target(config["target"])(**config["config"])
+        commands = commands_of(worker)
+    except BaseException as error:
+        port.send(value_frame(FrameType.FAILED, 0, error_to_wire(error)))
+        return 1
+    engine = _engine(port, commands, config["concurrency"])
+    start_control_thread(socket.socket(fileno=descriptors.control), engine.cancel)
+    names = {name: {"stream": command.kind.streams} for name, command in commands.items()}
+    port.send(value_frame(FrameType.READY, 0, names))
+    engine.serve()
+    close = getattr(worker, "close", None)
+    if close is not None:
+        close()
+    return 0
+
+
+def _handshake(port: Port) -> Mapping[str, Any]:
+    """Introduce this worker; return the configuration the host answers with."""
+    info = {"language": "python", "python": platform.python_version(), "runtime": __version__}
+    port.send(message_frame(FrameType.HELLO, 0, list(PROTOCOL_VERSIONS), os.getpid(), info))
+    frames = []
+    while not frames:
+        frames = port.read()
+    version, config = read_body(frames[0], 2)
+    if frames[0].type != FrameType.WELCOME or version not in PROTOCOL_VERSIONS:
+        raise ProtocolError(f"expected WELCOME in a version of {PROTOCOL_VERSIONS}, got {frames[0].type}")
+    return config  # type: ignore[no-any-return]  # a map, by the protocol
+
+
+def _engine(
+    port: Port, commands: Mapping[str, Command], concurrency: int
+) -> SerialEngine | ConcurrentEngine:
+    if concurrency == 1:
+        return SerialEngine(port, commands)
+    return ConcurrentEngine(port, commands, concurrency)

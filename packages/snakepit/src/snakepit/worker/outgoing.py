@@ -1,0 +1,130 @@
+"""The calls that a worker makes to its host."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from snakepit.errors import SnakepitError
+from snakepit.wire.frames import FLAG_NESTED, Frame, FrameType
+from snakepit.wire.messages import CallRequest, call_frame, read_call, value_frame
+from snakepit.worker.calls import read_reply
+from snakepit.worker.context import CallContext
+from snakepit.worker.port import Port
+
+# Items taken of a host stream before more are granted; granted again in halves, to keep the producer busy.
+STREAM_CREDIT = 32
+
+
+class Outgoing:
+    """A call to the host; the thread that made it waits for it."""
+
+    def __init__(self, call_id: int, port: Port, stream: bool) -> None:
+        self.call_id = call_id
+        self.inbox: deque[Frame] = deque()
+        self.finished = False
+        self.value: Any = None
+        self._port = port
+        self._stream = stream
+        self._taken = 0
+
+    def arrived(self, frame: Frame) -> None:
+        """Put a frame where the maker of the call finds it. Called by whichever thread reads."""
+        self.inbox.append(frame)
+
+    def take(self, frame: Frame) -> list[Any]:
+        """Handle a reply; return the stream items it brought.
+
+        Raises:
+            SnakepitError: the call failed.
+        """
+        self.finished = frame.type != FrameType.ITEM
+        reply = read_reply(frame)
+        self.value = reply.value
+        self._taken += len(reply.items)
+        if self._taken >= STREAM_CREDIT // 2:
+            self._port.send(value_frame(FrameType.CREDIT, self.call_id, self._taken))
+            self._taken = 0
+        return reply.items
+
+
+class AsyncOutgoing(Outgoing):
+    """A call to the host that a task waits for."""
+
+    def __init__(self, call_id: int, port: Port, stream: bool) -> None:
+        super().__init__(call_id, port, stream)
+        self._loop = asyncio.get_running_loop()
+        self._arrived = asyncio.Event()
+
+    def arrived(self, frame: Frame) -> None:
+        self.inbox.append(frame)
+        self._loop.call_soon_threadsafe(self._arrived.set)
+
+    async def next_frame(self) -> Frame:
+        """Wait for the next reply."""
+        while not self.inbox:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self.inbox.popleft()
+
+
+_Kind = TypeVar("_Kind", bound=Outgoing)
+
+
+class OutgoingCalls:
+    """All calls to the host that have not ended."""
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self._ids = itertools.count(2, 2)
+        self._open: dict[int, Outgoing] = {}
+
+    @contextmanager
+    def open(
+        self,
+        kind: type[_Kind],
+        context: CallContext,
+        name: str,
+        args: Mapping[str, Any],
+        *,
+        stream: bool = False,
+    ) -> Iterator[_Kind]:
+        """Send a call; when it is left before its end, the host is told to stop it."""
+        call = kind(next(self._ids), self._port, stream)
+        request = CallRequest(
+            name,
+            dict(args),
+            context.remaining(),
+            context.session_id,
+            context.call_id,
+            STREAM_CREDIT if stream else None,
+        )
+        frame = call_frame(call.call_id, request)
+        self._open[call.call_id] = call
+        self._port.send(frame)
+        try:
+            yield call
+        finally:
+            del self._open[call.call_id]
+            if not call.finished:
+                self._port.send(value_frame(FrameType.CANCEL, call.call_id, "no longer wanted"))
+
+    def deliver(self, frame: Frame) -> None:
+        """Hand over a reply; one for a call that was left is dropped."""
+        call = self._open.get(frame.call_id)
+        if call is not None:
+            call.arrived(frame)
+
+    def parent_of(self, frame: Frame) -> Outgoing | None:
+        """The open call on whose behalf the host makes this one, if there is one."""
+        if not frame.flags & FLAG_NESTED:
+            return None
+        try:
+            parent = read_call(frame).parent
+        except SnakepitError:
+            return None  # its values are reported when it is run
+        return None if parent is None else self._open.get(parent)

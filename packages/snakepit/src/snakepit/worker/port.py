@@ -1,0 +1,75 @@
+"""The worker's end of the data channel: thread-safe sending, reading by one thread at a time."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+from typing import NoReturn
+
+from snakepit.wire.frames import Frame, FrameDecoder
+
+# The host is gone: nobody is left to report to.
+_EXIT_HOST_GONE = 3
+
+
+class Port:
+    """Sends and receives frames over a blocking socket. It owns ``sock``."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(True)
+        self._sock = sock
+        self._decoder = FrameDecoder()
+        self._send_lock = threading.Lock()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        # poll() before recv(): a blocking recv() on a socket pair is woken spuriously.
+        self._poller = select.poll()
+        self._poller.register(sock, select.POLLIN)
+        self._poller.register(self._wake_read, select.POLLIN)
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def send(self, frame: bytes) -> None:
+        """Send a whole frame; blocks while the host does not read."""
+        with self._send_lock:
+            try:
+                sent = self._sock.send(frame)
+                if sent != len(frame):
+                    self._sock.sendall(memoryview(frame)[sent:])
+            except ConnectionError:
+                host_is_gone()
+
+    def read(self) -> list[Frame]:
+        """Block until bytes arrive or ``wake`` is called; return the frames that are complete, perhaps none."""
+        for fd, _ in self._poller.poll():
+            if fd == self._wake_read:
+                os.read(fd, 4096)
+        return self.read_available()
+
+    def wake(self) -> None:
+        """Make ``read`` return in the thread that is blocked in it, or else at its next call."""
+        try:
+            os.write(self._wake_write, b"w")
+        except BlockingIOError:
+            pass  # it is full of wake-ups already
+
+    def read_available(self) -> list[Frame]:
+        """The frames that can be completed without blocking."""
+        try:
+            count = self._sock.recv_into(self._decoder.writable(), 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return []
+        except ConnectionError:
+            host_is_gone()
+        if count == 0:
+            host_is_gone()
+        return self._decoder.received(count)
+
+
+def host_is_gone() -> NoReturn:
+    """End this process at once; there is no host to answer to."""
+    os._exit(_EXIT_HOST_GONE)

@@ -1,0 +1,119 @@
+"""Which methods of a class the host may call."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeVar, overload
+
+from snakepit.errors import ConfigurationError
+
+_MARK = "__snakepit_command__"
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class CommandKind(Enum):
+    """How a command has to be run."""
+
+    SYNC = "sync"
+    ASYNC = "async"
+    SYNC_STREAM = "sync_stream"
+    ASYNC_STREAM = "async_stream"
+
+    @property
+    def streams(self) -> bool:
+        """Whether it yields items rather than returning one value."""
+        return self in (CommandKind.SYNC_STREAM, CommandKind.ASYNC_STREAM)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A command of a worker, bound to its object."""
+
+    name: str
+    function: Callable[..., Any]
+    kind: CommandKind
+    interruptible: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Mark:
+    name: str
+    interruptible: bool
+
+
+@overload
+def command(function: _Function, /) -> _Function: ...
+@overload
+def command(
+    *, name: str | None = None, interruptible: bool = True
+) -> Callable[[_Function], _Function]: ...
+def command(
+    function: _Function | None = None, /, *, name: str | None = None, interruptible: bool = True
+) -> _Function | Callable[[_Function], _Function]:
+    """Mark a method of a worker class as callable from the host. Only marked methods are.
+
+    The method may be sync, ``async``, a generator or an async generator; the last two are called with
+    ``Pool.execute_stream``. It runs in a worker process: a sync one on the main thread (concurrency 1) or in one of the
+    worker's threads, an async one on the worker's event loop.
+
+    Args:
+        name: the command's name; the method's name by default.
+        interruptible: when a sync command's deadline has passed, break it off with an exception raised at an arbitrary
+            place. False for code that looks at ``current_call().cancelled`` itself; if it does not end within the
+            grace, its process is killed all the same.
+
+    Example::
+
+        class Greeter:
+            @snakepit.command
+            def greet(self, name: str) -> str:
+                return f"Hello, {name}!"
+    """
+
+    def mark(marked: _Function) -> _Function:
+        setattr(marked, _MARK, _Mark(name=name or marked.__name__, interruptible=interruptible))
+        return marked
+
+    return mark if function is None else mark(function)
+
+
+def commands_of(instance: object) -> dict[str, Command]:
+    """The commands of a worker object by name.
+
+    Raises:
+        ConfigurationError: two methods have the same command name, or there is none at all.
+    """
+    found: dict[str, Command] = {}
+    for attribute in dir(type(instance)):
+        mark = getattr(inspect.getattr_static(type(instance), attribute, None), _MARK, None)
+        if mark is None:
+            continue
+        if mark.name in found:
+            raise ConfigurationError(
+                f"{type(instance).__qualname__} has two commands named {mark.name!r}; rename one"
+            )
+        function = getattr(instance, attribute)
+        found[mark.name] = Command(
+            name=mark.name,
+            function=function,
+            kind=_kind_of(function),
+            interruptible=mark.interruptible,
+        )
+    if not found:
+        raise ConfigurationError(
+            f"{type(instance).__qualname__} has no commands; mark its methods with @snakepit.command"
+        )
+    return found
+
+
+def _kind_of(function: Callable[..., Any]) -> CommandKind:
+    if inspect.isasyncgenfunction(function):
+        return CommandKind.ASYNC_STREAM
+    if inspect.iscoroutinefunction(function):
+        return CommandKind.ASYNC
+    if inspect.isgeneratorfunction(function):
+        return CommandKind.SYNC_STREAM
+    return CommandKind.SYNC

@@ -1,0 +1,334 @@
+"""The engine of a worker that runs one call at a time.
+
+Sync commands run on the main thread, async ones on a loop of their own thread while the main thread waits for them.
+
+Reading is shared: whichever thread waits for the host reads for all of them, because while a command runs no thread is
+free to do nothing but read. A command that waits for a host function therefore receives the calls that this function
+makes back into the worker, and runs them on top of itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from snakepit.errors import SnakepitError
+from snakepit.wire.frames import Frame, FrameType
+from snakepit.wire.messages import CallRequest, read_call, read_value
+from snakepit.worker.calls import (
+    HostCallCancelled,
+    IncomingCalls,
+    cancelled_frame,
+    end_frame,
+    error_frame,
+    items_frame,
+    result_frame,
+    select_command,
+)
+from snakepit.worker.context import CallContext, enter_call, leave_call, serve_with
+from snakepit.worker.outgoing import AsyncOutgoing, Outgoing, OutgoingCalls
+from snakepit.worker.port import Port
+from snakepit.worker.registry import Command, CommandKind
+
+# Used by nothing else by default, and ignored by processes that do not handle it.
+_INTERRUPT_SIGNAL = signal.SIGURG
+
+
+class Interrupted(BaseException):  # noqa: N818 - like KeyboardInterrupt, no ordinary handler may catch it
+    """Raised in a running command to break it off."""
+
+
+class _Running:
+    """A call on the stack."""
+
+    __slots__ = ("command", "context", "credit", "credited", "forced", "future")
+
+    def __init__(self, context: CallContext, command: Command, credit: int) -> None:
+        self.context = context
+        self.command = command
+        self.credit = credit
+        self.credited: asyncio.Event | None = None
+        self.forced = False
+        self.future: Future[Any] | None = None
+
+
+class SerialEngine:
+    """Runs the calls of one worker, one after the other, and the nested ones on top."""
+
+    def __init__(self, port: Port, commands: Mapping[str, Command]) -> None:
+        self._port = port
+        self._commands = commands
+        self._incoming = IncomingCalls()
+        self._backlog: deque[Frame] = deque()
+        self._nested: deque[Frame] = deque()
+        self._stack: list[_Running] = []
+        self._outgoing = OutgoingCalls(port)
+        self._turn = threading.Condition()
+        self._reading = False
+        self._shutdown = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._main_thread = threading.get_ident()
+        # The call that a signal would break off; 0 while no user code runs on the main thread.
+        self._breakable: _Running | None = None
+
+    def serve(self) -> None:
+        """Run calls until the host says ``SHUTDOWN``. Main thread."""
+        serve_with(self)
+        signal.signal(_INTERRUPT_SIGNAL, self._on_interrupt)
+        while True:
+            self._wait_for(lambda: bool(self._backlog) or self._shutdown)
+            if not self._backlog:
+                break
+            self._run(self._backlog.popleft())
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def running_call(self) -> CallContext | None:
+        """The call at the top of the stack: in this engine it is the only one that runs."""
+        return self._stack[-1].context if self._stack else None
+
+    # --- one call --------------------------------------------------------------------------
+
+    def _run(self, frame: Frame) -> None:
+        call_id = frame.call_id
+        if not self._incoming.start(call_id):
+            self._port.send(cancelled_frame(call_id, interrupted=False))
+            return
+        try:
+            request = read_call(frame)
+            command = select_command(self._commands, request)
+        except SnakepitError as error:
+            self._port.send(error_frame(call_id, error))
+            return
+        context = CallContext(self, call_id, request)
+        running = _Running(context, command, request.credit or 0)
+        token = enter_call(context)
+        self._stack.append(running)
+        try:
+            reply = self._reply_of(running, request)
+        finally:
+            self._stack.remove(running)
+            leave_call(token)
+        self._port.send(reply)
+
+    def _reply_of(self, running: _Running, request: CallRequest) -> bytes:
+        """Run the command; return its final frame."""
+        # Two layers: in CPython 3.11 an exception from a signal handler in a loop that is the first statement of a
+        # `try` can skip the handlers of that `try`.
+        try:
+            try:
+                return self._call(running, request.args)
+            except (Interrupted, asyncio.CancelledError, HostCallCancelled):
+                if not running.context.cancelled:
+                    raise
+                return self._stopped(running)
+            except BaseException as error:
+                # SystemExit and KeyboardInterrupt too: they end the call, not the worker.
+                return error_frame(running.context.call_id, error)
+        except BaseException as error:
+            if running.context.cancelled:
+                return self._stopped(running)
+            return error_frame(running.context.call_id, error)
+
+    def _stopped(self, running: _Running) -> bytes:
+        return cancelled_frame(running.context.call_id, interrupted=running.forced)
+
+    def _call(self, running: _Running, args: dict[str, Any]) -> bytes:
+        function = running.command.function
+        match running.command.kind:
+            case CommandKind.SYNC:
+                result = self._call_sync(running, args)
+            case CommandKind.ASYNC:
+                result = self._run_async(running, function(**args))
+            case CommandKind.SYNC_STREAM:
+                return self._stream_sync(running, function(**args))
+            case CommandKind.ASYNC_STREAM:
+                return self._run_async(running, self._stream_async(running, function(**args)))
+        return result_frame(running.context.call_id, result)
+
+    def _call_sync(self, running: _Running, args: dict[str, Any]) -> Any:
+        if not running.command.interruptible or threading.get_ident() != self._main_thread:
+            return running.command.function(**args)
+        outer = self._breakable
+        self._breakable = running
+        try:
+            return running.command.function(**args)
+        finally:
+            self._breakable = outer
+
+    def _on_interrupt(self, *_: object) -> None:
+        # A late signal must not hit the next call, so the handler looks whose turn it is.
+        running = self._breakable
+        if running is not None and running.context.cancelled:
+            running.forced = True
+            raise Interrupted
+
+    # --- streams and async commands ---------------------------------------------------------
+
+    def _stream_sync(self, running: _Running, generator: Iterator[Any]) -> bytes:
+        call_id = running.context.call_id
+        try:
+            for item in generator:
+                self._wait_for(lambda: running.credit > 0 or running.context.cancelled)
+                if running.context.cancelled:
+                    return cancelled_frame(call_id, interrupted=False)
+                running.credit -= 1
+                self._port.send(items_frame(call_id, [item]))
+        finally:
+            generator.close()  # type: ignore[attr-defined]  # a generator, by its kind
+        return end_frame(call_id)
+
+    async def _stream_async(self, running: _Running, generator: AsyncIterator[Any]) -> bytes:
+        call_id = running.context.call_id
+        running.credited = asyncio.Event()
+        try:
+            async for item in generator:
+                while running.credit <= 0:
+                    running.credited.clear()
+                    await running.credited.wait()
+                running.credit -= 1
+                self._port.send(items_frame(call_id, [item]))
+        finally:
+            await generator.aclose()  # type: ignore[attr-defined]  # an async generator, by its kind
+        return end_frame(call_id)
+
+    def _run_async(self, running: _Running, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run ``coroutine`` on the loop thread, and meanwhile the calls nested in it on this one."""
+        running.future = future = asyncio.run_coroutine_threadsafe(coroutine, self._async_loop())
+        future.add_done_callback(lambda _: self._poke())
+        if running.context.cancelled:
+            future.cancel()
+        while True:
+            self._wait_for(lambda: future.done() or bool(self._nested))
+            if future.done():
+                return future.result()
+            self._run(self._nested.popleft())
+
+    def _async_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._loop.run_forever, name="snakepit-loop", daemon=True).start()
+        return self._loop
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def _wait_for(self, ready: Callable[[], bool]) -> None:
+        """Block until ``ready()``, reading for everybody when nobody else does."""
+        # No signal may break this off half-way: what it waits for includes the cancellation.
+        breakable, self._breakable = self._breakable, None
+        try:
+            with self._turn:
+                while not ready():
+                    if self._reading:
+                        self._turn.wait()
+                    else:
+                        self._read_for_all()
+        finally:
+            self._breakable = breakable
+
+    def _read_for_all(self) -> None:
+        self._reading = True
+        self._turn.release()
+        try:
+            frames = self._port.read()
+        finally:
+            self._turn.acquire()
+            self._reading = False
+        for frame in frames:
+            self._deliver(frame)
+        self._turn.notify_all()
+
+    def _poke(self) -> None:
+        """Have every waiting thread look again at what it waits for."""
+        with self._turn:
+            self._turn.notify_all()
+        self._port.wake()
+
+    def _deliver(self, frame: Frame) -> None:
+        match frame.type:
+            case FrameType.CALL:
+                self._deliver_call(frame)
+            case FrameType.CREDIT:
+                self._grant(frame)
+            case FrameType.SHUTDOWN:
+                self._shutdown = True
+            case _:
+                self._outgoing.deliver(frame)
+
+    def _deliver_call(self, frame: Frame) -> None:
+        self._incoming.received(frame.call_id)
+        parent = self._outgoing.parent_of(frame)
+        if parent is None:
+            self._backlog.append(frame)
+        elif isinstance(parent, AsyncOutgoing):
+            self._nested.append(frame)
+        else:
+            parent.inbox.append(frame)
+
+    def _grant(self, frame: Frame) -> None:
+        for running in self._stack:
+            if running.context.call_id == frame.call_id:
+                running.credit += read_value(frame)
+                if running.credited is not None and self._loop is not None:
+                    self._loop.call_soon_threadsafe(running.credited.set)
+
+    # --- cancelling (control thread) ----------------------------------------------------------
+
+    def cancel(self, call_id: int) -> None:
+        """Stop a call, or see to it that it never starts."""
+        if self._incoming.withdraw(call_id):
+            return
+        for running in tuple(self._stack):
+            if running.context.call_id == call_id:
+                running.context.cancelled = True
+                if running.future is not None:
+                    running.future.cancel()
+                elif running is self._breakable:
+                    signal.pthread_kill(self._main_thread, _INTERRUPT_SIGNAL)
+                self._poke()
+
+    # --- calling the host ----------------------------------------------------------------------
+
+    def call_host(self, context: CallContext, name: str, args: Mapping[str, Any]) -> Any:
+        with self._outgoing.open(Outgoing, context, name, args) as call:
+            while not call.finished:
+                self._next_reply(context, call)
+            return call.value
+
+    def call_host_stream(
+        self, context: CallContext, name: str, args: Mapping[str, Any]
+    ) -> Iterator[Any]:
+        with self._outgoing.open(Outgoing, context, name, args, stream=True) as call:
+            while not call.finished:
+                yield from self._next_reply(context, call)
+
+    def _next_reply(self, context: CallContext, call: Outgoing) -> list[Any]:
+        """Handle the next frame for ``call``: a nested call is run, items are returned."""
+        self._wait_for(lambda: bool(call.inbox) or context.cancelled)
+        if context.cancelled:
+            raise Interrupted
+        frame = call.inbox.popleft()
+        if frame.type == FrameType.CALL:
+            self._run(frame)
+            return []
+        return call.take(frame)
+
+    async def acall_host(self, context: CallContext, name: str, args: Mapping[str, Any]) -> Any:
+        with self._outgoing.open(AsyncOutgoing, context, name, args) as call:
+            while not call.finished:
+                call.take(await call.next_frame())
+            return call.value
+
+    async def acall_host_stream(
+        self, context: CallContext, name: str, args: Mapping[str, Any]
+    ) -> AsyncIterator[Any]:
+        with self._outgoing.open(AsyncOutgoing, context, name, args, stream=True) as call:
+            while not call.finished:
+                for item in call.take(await call.next_frame()):
+                    yield item

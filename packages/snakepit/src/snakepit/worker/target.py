@@ -1,0 +1,41 @@
+"""Finding the class that a worker serves."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from snakepit.errors import ConfigurationError
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """Split ``"package.module:Class"``; runs on the host too, where it imports nothing.
+
+    Raises:
+        ConfigurationError: the text has another form.
+    """
+    module, separator, name = target.partition(":")
+    valid = separator and all(part.isidentifier() for part in [*module.split("."), *name.split(".")])
+    if not valid:
+        raise ConfigurationError(
+            f"{target!r} names no class: write it as 'package.module:Class'",
+            details={"target": target},
+        )
+    return module, name
+
+
+def load_target(target: str) -> type:
+    """Import and return the class that ``target`` names.
+
+    Raises:
+        ConfigurationError: it has no such attribute, or it is no class.
+        ImportError: the module can't be imported.
+    """
+    module_name, name = split_target(target)
+    found: object = import_module(module_name)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not isinstance(found, type):
+        raise ConfigurationError(
+            f"module {module_name!r} has no class {name!r}", details={"target": target}
+        )
+    return found
