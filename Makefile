@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-MODEL  := $(VENV)/.model
 
 # An active environment, user site packages or a foreign PYTHONPATH must not change what we install or test.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH CONDA_PREFIX
@@ -20,7 +19,7 @@ MYPY_DIRS := $(wildcard packages/*/src packages/*/tests tests conftest.py exampl
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## Make .venv with all packages and tools
+setup: model ## Make .venv with all packages and tools, fetch the embedded model
 
 $(BIN)/uv: constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -35,16 +34,14 @@ $(STAMP): $(BIN)/uv $(PROJECTS) constraints.txt requirements-dev.txt
 	  -r requirements-dev.txt
 	@touch $@
 
-model: $(MODEL) ## Fetch the weights of the embedded model (once a user)
+# No stamp: the weights are in the user's data folder, which .venv knows nothing of. Quick when they are there.
+model: $(STAMP) ## Fetch the weights of the embedded model, once a user
+	@$(BIN)/dspex model install
 
-$(MODEL): $(STAMP)
-	$(BIN)/dspex model install
-	@touch $@
-
-demo: $(MODEL) ## The tour: all three layers, live
+demo: model ## The tour: all three layers, live
 	@$(BIN)/dspex demo
 
-test: $(MODEL) ## All tests but the long ones
+test: model ## All tests but the long ones
 	@$(BIN)/python -m pytest -q -m 'not soak'
 
 check: $(STAMP) ## Format, lint, types, layer rules
@@ -57,10 +54,10 @@ fmt: $(STAMP) ## Format the code and apply safe lint fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(MODEL) ## Measure; writes benchmarks/results/
+bench: model ## Measure; writes benchmarks/results/
 	$(BIN)/python -m benchmarks
 
-soak: $(MODEL) ## The tests that run for minutes
+soak: model ## The tests that run for minutes
 	$(BIN)/python -m pytest -q -m soak --timeout 1800 -o faulthandler_timeout=1790
 
 clean: ## Remove .venv and all caches

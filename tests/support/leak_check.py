@@ -82,7 +82,7 @@ def _compare(before: Snapshot) -> list[str]:
 
 def _listing(folder: Path) -> list[str]:
     try:
-        return os.listdir(folder)  # noqa: PTH208 - names are all we need, at every test
+        return os.listdir(folder)
     except OSError:
         return []
 
@@ -91,7 +91,7 @@ def _descriptors() -> frozenset[tuple[int, str]]:
     found = set()
     for name in _listing(PROC / "self/fd"):
         with contextlib.suppress(OSError):  # the descriptor of the listing itself is gone again
-            found.add((int(name), os.readlink(f"/proc/self/fd/{name}")))  # noqa: PTH115
+            found.add((int(name), os.readlink(f"/proc/self/fd/{name}")))
     return frozenset(found)
 
 
