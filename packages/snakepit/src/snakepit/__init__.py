@@ -1,7 +1,7 @@
 """Supervised worker processes for Python code.
 
-A pool runs the commands of a class in worker processes, with sessions, streams, and deadlines that stop work; a worker's
-death costs only the calls it had. See README.md for a first program.
+A pool runs the commands of a class in worker processes, with sessions, streams, and deadlines that
+stop work; a worker's death costs only the calls it had. See README.md for a first program.
 """
 
 from __future__ import annotations

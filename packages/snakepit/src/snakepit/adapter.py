@@ -17,7 +17,8 @@ from snakepit.link.worker import WorkerEvents
 class WorkerSpec:
     """What a pool asks an adapter for when it wants a worker.
 
-    ``concurrency`` is the number of calls the worker will be given at a time, ``pool_size`` the number of its siblings.
+    ``concurrency`` is the number of calls the worker will be given at a time, ``pool_size`` the
+    number of its siblings.
     """
 
     worker_id: str
@@ -28,7 +29,10 @@ class WorkerSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallOptions:
-    """What an adapter is told about a call, besides its command and arguments. ``timeout``: seconds that remain, or None."""
+    """What an adapter is told of a call besides command and arguments.
+
+    ``timeout``: seconds that remain, or None.
+    """
 
     session_id: str | None
     timeout: float | None
@@ -36,31 +40,36 @@ class CallOptions:
 
 @runtime_checkable
 class Adapter(Protocol):
-    """The contract of a pool's workers. Only ``execute`` is required. Everything runs in the host's event loop.
+    """The contract of a pool's workers. Only ``execute`` is required. Everything runs in the host's
+    event loop.
 
     Optional methods:
 
     - ``async init() -> None``: before the first worker; an exception becomes AdapterInitFailed.
-    - ``async start_worker(spec: WorkerSpec) -> worker``: any object, which ``execute`` gets back. It may have the
-      attributes ``pid``, ``kill()`` (end it at once; called when a call does not stop) and ``async stop()``.
-    - ``execute_stream(worker, command, args, options) -> AsyncIterator``: without it, streams are refused.
+    - ``async start_worker(spec: WorkerSpec) -> worker``: any object, which ``execute`` gets back.
+      It may have the attributes ``pid``, ``kill()`` (end it at once; called when a call does not
+      stop) and ``async stop()``.
+    - ``execute_stream(worker, command, args, options) -> AsyncIterator``: without it, streams are
+      refused.
     - ``async terminate(reason: str) -> None``: once, after all workers are gone.
     """
 
     async def execute(
         self, worker: Any, command: str, args: Mapping[str, Any], options: CallOptions
     ) -> Any:
-        """Run a command on a worker and return its result. When the task is cancelled, the work has to stop."""
+        """Run a command on a worker; return its result. When cancelled, the work has to stop."""
 
 
 class DirectWorker(Protocol):
-    """A worker that takes calls without a task for each: what a pool uses inside, and PythonAdapter provides."""
+    """A worker that takes calls without a task for each, as those of PythonAdapter do."""
 
     worker_id: str
     pid: int | None
 
     @property
     def in_flight(self) -> int: ...
+    @property
+    def wanted(self) -> int: ...
     def attach(self, events: WorkerEvents) -> None: ...
     def start_call(self, call: Call) -> None: ...
     def stop_call(self, call: Call) -> None: ...
@@ -80,14 +89,16 @@ _CONTRACT = (
 
 
 def validate_implementation(adapter: object) -> list[str]:
-    """Everything that keeps ``adapter`` (an instance, a class or a module) from being one; empty if nothing does.
+    """Everything that keeps ``adapter`` (an instance, a class or a module) from being one; empty if
+    nothing does.
 
     Example::
 
         class Nothing:
             pass
 
-        assert validate_implementation(Nothing()) == ["it has no method execute(worker, command, args, options)"]
+        assert validate_implementation(Nothing()) == ["it has no method execute(worker, command,
+        args, options)"]
     """
     problems = []
     for name, arity, is_async, required in _CONTRACT:
@@ -135,4 +146,3 @@ def require_valid(adapter: object) -> None:
 
 def _name_of(adapter: object) -> str:
     return getattr(adapter, "__qualname__", None) or type(adapter).__qualname__
-

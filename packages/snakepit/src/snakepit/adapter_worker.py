@@ -7,10 +7,14 @@ import time
 from typing import Any
 
 from snakepit.adapter import Adapter, CallOptions
-from snakepit.calls import Call
-from snakepit.errors import RemoteError, SnakepitError, StreamingNotSupported, error_from_wire, error_to_wire
+from snakepit.calls import STREAM_CREDIT, Call
+from snakepit.errors import (
+    SnakepitError,
+    StreamingNotSupported,
+    error_from_wire,
+    error_to_wire,
+)
 from snakepit.link.worker import WorkerEvents
-from snakepit.calls import STREAM_CREDIT
 
 
 class AdapterWorker:
@@ -29,6 +33,11 @@ class AdapterWorker:
     def in_flight(self) -> int:
         """Calls that have not ended."""
         return len(self._tasks)
+
+    @property
+    def wanted(self) -> int:
+        """Calls whose callers still wait."""
+        return sum(call.outcome is None for call in self._tasks)
 
     def attach(self, events: WorkerEvents) -> None:
         self._events = events

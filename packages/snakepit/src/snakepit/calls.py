@@ -103,7 +103,8 @@ class Call:
         self.submitted_at = submitted_at
         self.started_at: float | None = None
         self.worker_id: str | None = None
-        #: The worker's own call on whose behalf this one is made. It then runs in the slot of the call it is nested in.
+        #: The worker's own call on whose behalf this one is made. It then runs in the slot of the
+        #: call it is nested in.
         self.parent_id: int | None = None
         self.wire_id = 0
 
@@ -116,7 +117,9 @@ class Call:
         try:
             self.state = TRANSITIONS[self.state, event]
         except KeyError:
-            raise ProtocolError(f"{event.value} can't happen to a call that is {self.state.value}") from None
+            raise ProtocolError(
+                f"{event.value} can't happen to a call that is {self.state.value}"
+            ) from None
 
     def succeed(self, value: Any) -> None:
         """Answer the caller, unless it has its answer."""

@@ -1,7 +1,8 @@
 """Which calls are due. Pure: it takes `now`.
 
-A timer per call costs more than the call, and nearly every call ends long before its deadline. So one timer is kept for the
-earliest deadline that was ever armed, and looks at the calls when it fires.
+A timer per call costs more than the call, and nearly every call ends long before its deadline. So
+one timer is kept for the earliest deadline that was ever armed, and looks at the calls when it
+fires.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Deadlines:
         return len(self._calls)
 
     def add(self, call: Call, deadline: float) -> bool:
-        """Watch a call; whether the timer has to be set to its deadline, because it is earlier than the timer's."""
+        """Watch a call; true if its deadline is earlier than the timer's, which has to be set."""
         self._calls[call] = deadline
         if deadline < self._armed:
             self._armed = deadline

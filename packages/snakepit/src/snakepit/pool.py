@@ -1,7 +1,7 @@
 """The pool: an event-loop shell around the scheduler. It decides nothing itself but when to ask.
 
-Callers, workers, timers and starts all meet here; which call runs where is the scheduler's, when a worker is replaced
-the restart budget's, and which calls are late the deadlines' decision.
+Callers, workers, timers and starts all meet here; which call runs where is the scheduler's, when a
+worker is replaced the restart budget's, and which calls are late the deadlines' decision.
 """
 
 from __future__ import annotations
@@ -39,23 +39,27 @@ _MAX_CALL_DEPTH = 32
 
 
 class Pool:
-    """A pool of supervised workers. Use it in ``async with``; it belongs to the event loop it is entered in.
+    """A pool of supervised workers. Use it in ``async with``; it belongs to the event loop it is
+    entered in.
 
-    A worker's death fails only the calls it had, and it is replaced. At its deadline a call's caller has its error at
-    once; the worker is asked to stop it, and killed and replaced when it does not within ``cancel_grace``.
+    A worker's death fails only the calls it had, and it is replaced. At its deadline a call's
+    caller has its error at once; the worker is asked to stop it, and killed and replaced when it
+    does not within ``cancel_grace``.
 
     Args:
         adapter: what runs the commands; usually a :class:`PythonAdapter`.
         size: number of workers, at least 1.
-        concurrency: calls a worker serves at a time. 1: on its main thread. More: async commands on its event loop, sync
-            ones in threads.
+        concurrency: calls a worker serves at a time. 1: on its main thread. More: async commands on
+            its event loop, sync ones in threads.
         name: the pool's name in worker ids, logs and errors.
         queue_limit: calls that may wait for a worker; more are refused with PoolSaturated.
-        timeout: seconds a call may take in all, queueing included, unless it says otherwise; None for no limit.
+        timeout: seconds a call may take in all, queueing included, unless it says otherwise; None
+            for no limit.
         cancel_grace: seconds a call has to stop, once it is told to, before its worker is killed.
         start_timeout: seconds a worker may take to become ready, its imports included.
-        host_functions: functions that worker code may call with ``current_call().call_host(name, args)``. Each is called
-            as ``function(call, **args)`` with a :class:`HostCall`; sync ones in a thread.
+        host_functions: functions that worker code may call with ``current_call().call_host(name,
+            args)``. Each is called as ``function(call, **args)`` with a :class:`HostCall`; sync
+            ones in a thread.
 
     Raises:
         ConfigurationError: an option has an impossible value.
@@ -105,7 +109,8 @@ class Pool:
     def __repr__(self) -> str:
         stats = self.stats()
         return (
-            f"<Pool {self.name!r} ready={stats.ready}/{stats.size} running={stats.running} queued={stats.queued}>"
+            f"<Pool {self.name!r} ready={stats.ready}/{stats.size} "
+            f"running={stats.running} queued={stats.queued}>"
         )
 
     # --- life --------------------------------------------------------------------------------
@@ -115,7 +120,8 @@ class Pool:
 
         Raises:
             AdapterInitFailed: the adapter's ``init`` raised.
-            PoolStartFailed: no worker came up; its cause is the first worker's error. Nothing is left running.
+            PoolStartFailed: no worker came up; its cause is the first worker's error. Nothing is
+                left running.
         """
         if self._loop is not None:
             raise PoolClosed(f"pool {self.name!r} has been started before; create a new one")
@@ -125,9 +131,11 @@ class Pool:
         await self._workforce.start(self)
 
     async def aclose(self, *, drain: bool = True, timeout: float | timedelta = 10.0) -> None:
-        """Refuse new calls, let those in flight finish for up to ``timeout`` seconds, then end everything.
+        """Refuse new calls, let those in flight finish for up to ``timeout`` seconds, then end
+        everything.
 
-        ``drain=False`` ends at once. Calls that did not finish end with PoolClosed. Closing twice does nothing.
+        ``drain=False`` ends at once. Calls that did not finish end with PoolClosed. Closing twice
+        does nothing.
         """
         if self._closed or self._loop is None:
             self._closed = True
@@ -182,8 +190,10 @@ class Pool:
             CallTimeout: the time is over; says how long it queued and ran.
             WorkerLost: its worker died; says how.
             UnknownCommand, StreamingNotSupported: there is no such command, or it streams.
-            EncodeError, PayloadTooLarge: an argument or the result can't travel; the path says which.
-            RemoteError: the command raised; also an instance of the builtin exception it stands for.
+            EncodeError, PayloadTooLarge: an argument or the result can't travel; the path says
+                which.
+            RemoteError: the command raised; also an instance of the builtin exception it stands
+                for.
             PoolClosed, PoolBroken: the pool takes no calls.
             CallDepthExceeded: workers and host functions call each other without end.
         """
@@ -207,8 +217,9 @@ class Pool:
     ) -> AsyncIterator[Any]:
         """Iterate over the items a command yields. Leaving the loop early stops the producer.
 
-        The producer is never more than 32 items ahead. An error of the command arrives after the items before it. To be sure
-        that an early end is noticed at once, close the iterator (``contextlib.aclosing``).
+        The producer is never more than 32 items ahead. An error of the command arrives after the
+        items before it. To be sure that an early end is noticed at once, close the iterator
+        (``contextlib.aclosing``).
 
         Raises: as ``execute``.
         """
@@ -291,7 +302,8 @@ class Pool:
         depth = chain[-1].parent.depth + 1 if chain else 0
         if depth > _MAX_CALL_DEPTH:
             raise CallDepthExceeded(
-                f"{command!r} is nested {depth} calls deep; look for a tool and a command that call each other without end"
+                f"{command!r} is nested {depth} calls deep; look for a host function and a command "
+                "that call each other without end"
             )
         now = time.monotonic()
         return Call(
@@ -313,8 +325,8 @@ class Pool:
             raise PoolClosed(f"pool {self.name!r} is {state}")
         if os.getpid() != self._owner_pid:
             raise PoolBroken(
-                f"pool {self.name!r} was started by process {self._owner_pid} and does not survive a fork; "
-                "create it in the process that uses it"
+                f"pool {self.name!r} was started by process {self._owner_pid} and does not survive "
+                "a fork; create it in the process that uses it"
             )
         if asyncio.get_running_loop() is not loop:
             raise ConfigurationError(
@@ -343,10 +355,12 @@ class Pool:
             self._start(call, worker_id)
 
     def _lender(self, call: Call) -> HostCall | None:
-        """The worker's call, waiting in one of this pool's workers, in whose slot this call may run.
+        """The worker's call, waiting in one of this pool's workers, in whose slot this call may
+        run.
 
-        A call made by a host function goes back into the worker that waits for that function, when it belongs to the same
-        session, or when no other worker is free: waiting for a slot that only its own end could free would be a deadlock.
+        A call made by a host function goes back into the worker that waits for that function, when
+        it belongs to the same session, or when no other worker is free: waiting for a slot that
+        only its own end could free would be a deadlock.
         """
         for host_call in reversed(ancestry()):
             parent = host_call.parent
@@ -413,8 +427,9 @@ class Pool:
 
     def _end_stuck_call(self, call: Call) -> None:
         if call.state is CallState.STOPPING and call.worker_id is not None:
-            self._workforce.end_stuck_call(
-                call.worker_id, f"its call of {call.command!r} did not stop within {self._grace:g} s"
+            self._workforce.retire(
+                call.worker_id,
+                f"its call of {call.command!r} did not stop within {self._grace:g} s",
             )
 
     # --- deadlines -----------------------------------------------------------------------------
@@ -460,7 +475,9 @@ class Pool:
                 self._give_up(call)
 
 
-def _deadline(now: float, limit: float | timedelta | None, chain: tuple[HostCall, ...]) -> float | None:
+def _deadline(
+    now: float, limit: float | timedelta | None, chain: tuple[HostCall, ...]
+) -> float | None:
     """The earlier of the call's own limit and that of the call it is nested in."""
     own = None if limit is None else now + seconds("timeout", limit)
     outer = chain[-1].parent.deadline if chain else None

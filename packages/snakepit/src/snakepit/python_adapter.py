@@ -32,19 +32,22 @@ _THREAD_LIMITS = (
 class PythonAdapter:
     """Runs the commands of a Python class in worker processes.
 
-    The class is imported in the workers only, never in the host. By default the workers are forked from a *template*: a
-    process that has imported the class's module (and ``preload``) and run the class's ``warm()`` classmethod if it has
-    one, so that a new worker is ready in milliseconds and shares that memory. If what is imported does not survive a fork
-    (threads, gRPC, CUDA), a warning names it and workers are spawned one by one.
+    The class is imported in the workers only, never in the host. By default the workers are forked
+    from a *template*: a process that has imported the class's module (and ``preload``) and run the
+    class's ``warm()`` classmethod if it has one, so that a new worker is ready in milliseconds and
+    shares that memory. If what is imported does not survive a fork (threads, gRPC, CUDA), a warning
+    names it and workers are spawned one by one.
 
     Args:
-        target: the class, as ``"package.module:Class"``. It is constructed once in each worker, with ``config``.
+        target: the class, as ``"package.module:Class"``. It is constructed once in each worker,
+            with ``config``.
         config: keyword arguments for the class; plain data.
         preload: further modules the template imports.
         env: variables added to the environment that workers inherit.
-        withhold: variables they do not inherit, as patterns such as ``"*_API_KEY"``; ``("*",)`` withholds all.
-        python: another interpreter, in whose environment snakepit is installed; the host's own by default, whose
-            ``sys.path`` the workers get too.
+        withhold: variables they do not inherit, as patterns such as ``"*_API_KEY"``; ``("*",)``
+            withholds all.
+        python: another interpreter, in whose environment snakepit is installed; the host's own by
+            default, whose ``sys.path`` the workers get too.
         start: ``"template"`` or ``"spawn"``.
 
     Raises:
@@ -72,7 +75,9 @@ class PythonAdapter:
             raise ConfigurationError(f"start is {start!r}; it has to be 'template' or 'spawn'")
         for name, value in (("preload", preload), ("withhold", withhold)):
             if isinstance(value, str) or not all(isinstance(item, str) for item in value):
-                raise ConfigurationError(f"{name} has to be a sequence of texts, such as ({name!r},)")
+                raise ConfigurationError(
+                    f"{name} has to be a sequence of texts, such as ({name!r},)"
+                )
         self._config = dict(config or {})
         encode(self._config, root="config")
         self._target = target
@@ -141,7 +146,9 @@ class PythonAdapter:
             return await template.fork(fds)
         return await tree.spawn(spec.worker_argv(), env=spec.env, cwd=None, fds=fds)
 
-    async def _living_template(self, tree: ProcessTree, spec: ProcessSpec) -> TemplateProcess | None:
+    async def _living_template(
+        self, tree: ProcessTree, spec: ProcessSpec
+    ) -> TemplateProcess | None:
         async with self._template_lock:
             if not self._forks:
                 return None
@@ -175,5 +182,6 @@ def _executable(python: str | os.PathLike[str]) -> str:
             f"python={path!r} is no executable file; give the path of an interpreter",
             details={"python": path},
         )
-    # Not resolved: a virtual environment's interpreter is a link, and finds its packages by its own path.
+    # Not resolved: a virtual environment's interpreter is a link, and finds its packages by its own
+    # path.
     return os.path.abspath(path)

@@ -1,7 +1,8 @@
 """Which call runs on which worker. Pure: no IO, no clock, no task.
 
-A worker has as many slots as its concurrency. A call goes to the least loaded worker with a free slot (ties rotate), or
-into a bounded FIFO queue. A call of a session prefers the worker that served the session before (affinity ``hint``).
+A worker has as many slots as its concurrency. A call goes to the least loaded worker with a free
+slot (ties rotate), or into a bounded FIFO queue. A call of a session prefers the worker that served
+the session before (affinity ``hint``).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from snakepit.calls import Call
 from snakepit.errors import PoolSaturated
 
-# Sessions whose worker is remembered; the least recently used are forgotten, which costs only warm caches.
+# Sessions whose worker is remembered; the least recently used are forgotten, which costs only warm
+# caches.
 _REMEMBERED_SESSIONS = 100_000
 
 
@@ -153,5 +155,5 @@ class Scheduler:
             slots.closed = True
 
     def remove_worker(self, worker_id: str) -> None:
-        """A worker is gone, with all its slots; sessions bound to it are bound anew by their next call."""
+        """A worker is gone with its slots; its sessions are bound anew by their next call."""
         self._workers.pop(worker_id, None)

@@ -47,7 +47,10 @@ class Session:
         return self._pool.execute_stream(command, args, session_id=self.session_id, **options)
 
     def close(self) -> None:
-        """Forget which worker the session prefers. What worker code keeps for it is that code's own business."""
+        """Forget which worker the session prefers.
+
+        What worker code keeps for the session is that code's own business.
+        """
         self._pool.release_session(self.session_id)
 
     async def __aenter__(self) -> Session:

@@ -22,8 +22,9 @@ class WorkerInfo:
 class PoolStats:
     """A pool at one moment: gauges first, then counters since its start.
 
-    Every submitted call is counted in exactly one of ``queued``, ``running``, ``stopping`` (its caller has been answered,
-    its worker has not stopped it yet), ``succeeded``, ``failed``, ``timed_out`` and ``cancelled``.
+    Every submitted call is counted in exactly one of ``queued``, ``running``, ``stopping`` (its
+    caller has been answered, its worker has not stopped it yet), ``succeeded``, ``failed``,
+    ``timed_out`` and ``cancelled``.
     """
 
     size: int

@@ -13,7 +13,8 @@ from snakepit.wire.frames import Frame, FrameDecoder
 class FrameConnection:
     """Sends frames, and hands those that arrive to ``on_frame``. It owns ``sock``.
 
-    ``on_closed`` is called once, with the error that ended the connection or None at the end of file; not after ``close``.
+    ``on_closed`` is called once, with the error that ended the connection or None at the end of
+    file; not after ``close``.
     """
 
     def __init__(
@@ -33,7 +34,10 @@ class FrameConnection:
         self._loop.add_reader(sock, self._on_readable)
 
     def send(self, frame: bytes) -> None:
-        """Send a frame now, or when the peer reads on. A frame for a closed connection is dropped: its end was reported."""
+        """Send a frame now, or when the peer reads on.
+
+        A frame for a closed connection is dropped: its end was reported.
+        """
         if not self._open:
             return
         if self._unsent:

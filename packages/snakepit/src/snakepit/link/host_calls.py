@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -24,8 +24,8 @@ class HostCall:
         call_id: the worker's number for it.
         command: the name of the function.
         worker_id: which worker makes it.
-        session_id: the session of the command that makes it. It comes from the host's own record, so a worker can't
-            claim another one.
+        session_id: the session of the command that makes it. It comes from the host's own record,
+            so a worker can't claim another one.
     """
 
     __slots__ = ("_deadline", "call_id", "command", "parent", "session_id", "worker_id")
@@ -128,16 +128,22 @@ class HostCalls:
         except Exception as error:
             self._send_error(call.call_id, error)
 
-    async def _serve_unary(self, call: HostCall, function: HostFunction, request: CallRequest) -> None:
+    async def _serve_unary(
+        self, call: HostCall, function: HostFunction, request: CallRequest
+    ) -> None:
         if _streams(function):
-            raise StreamingNotSupported(f"the host function {request.command!r} is called as a stream")
+            raise StreamingNotSupported(
+                f"the host function {request.command!r} is called as a stream"
+            )
         if inspect.iscoroutinefunction(function):
             result = await function(call, **request.args)
         else:
             result = await asyncio.to_thread(function, call, **request.args)
         self._send(value_frame(FrameType.RESULT, call.call_id, result))
 
-    async def _serve_stream(self, call: HostCall, function: HostFunction, request: CallRequest) -> None:
+    async def _serve_stream(
+        self, call: HostCall, function: HostFunction, request: CallRequest
+    ) -> None:
         if not _streams(function):
             raise StreamingNotSupported(f"the host function {request.command!r} returns one value")
         credit = self._credit[call.call_id]
@@ -162,10 +168,10 @@ def _streams(function: HostFunction) -> bool:
 _END = object()
 
 
-async def _in_threads(generator: Iterator[Any]) -> AsyncIterator[Any]:
+async def _in_threads(generator: Generator[Any]) -> AsyncGenerator[Any]:
     """The items of a blocking generator; each step runs in a thread."""
     try:
         while (item := await asyncio.to_thread(next, generator, _END)) is not _END:
             yield item
     finally:
-        await asyncio.to_thread(generator.close)  # type: ignore[attr-defined]  # a generator, by its kind
+        await asyncio.to_thread(generator.close)

@@ -39,7 +39,8 @@ from snakepit.wire.messages import (
 )
 
 logger = logging.getLogger("snakepit.worker")
-# The kernel reports a death by end-of-file at once; how it came about, the keeper tells a moment later.
+# The kernel reports a death by end-of-file at once; how it came about, the keeper tells a moment
+# later.
 _CAUSE_PATIENCE = 0.05
 
 
@@ -47,7 +48,10 @@ class WorkerEvents(Protocol):
     """What a worker tells its pool."""
 
     def call_ended(self, worker_id: str, call: Call, *, interrupted: bool) -> None:
-        """A call of the worker ended and its caller was answered; ``interrupted``: by force, so the worker is suspect."""
+        """A call ended and its caller was answered.
+
+        ``interrupted``: it was broken off by force, so the worker is suspect.
+        """
 
     def worker_lost(self, worker_id: str, error: WorkerLost) -> None:
         """The worker is dead, and its calls have ended."""
@@ -135,6 +139,11 @@ class WorkerProcess:
         """Calls that have not ended."""
         return len(self._calls)
 
+    @property
+    def wanted(self) -> int:
+        """Calls whose callers still wait."""
+        return sum(call.outcome is None for call in self._calls.values())
+
     # --- start and end -----------------------------------------------------------------------
 
     async def start(self, tree: ProcessTree, pid: int) -> None:
@@ -157,7 +166,7 @@ class WorkerProcess:
             events.worker_lost(self.worker_id, self._lost_error(ExitReport(), Outcome.NONE))
 
     def kill(self, reason: str) -> None:
-        """End the process and all it started, at once; ``reason`` goes into the errors of its calls."""
+        """End the process and all it started; ``reason`` goes into the errors of its calls."""
         if self._kill_reason is None:
             self._kill_reason = reason
         if self._tree is not None and self.pid is not None:
@@ -330,7 +339,9 @@ class WorkerProcess:
                 call.succeed(None)
             elif frame.type == FrameType.CANCELLED:
                 interrupted = bool(read_value(frame))
-                call.fail(ProtocolError("the worker cancelled a call that nobody told it to cancel"))
+                call.fail(
+                    ProtocolError("the worker cancelled a call that nobody told it to cancel")
+                )
             else:
                 call.fail(error_from_wire(read_mapping(frame)))
         except SnakepitError as error:
@@ -353,8 +364,9 @@ class WorkerProcess:
         if not common:
             self._ready.set_exception(
                 VersionMismatch(
-                    f"the worker (pid {pid}, {info}) speaks the protocol versions {versions}, this host "
-                    f"{list(PROTOCOL_VERSIONS)}; install the same version of snakepit in both",
+                    f"the worker (pid {pid}, {info}) speaks the protocol versions {versions}, "
+                    f"this host {list(PROTOCOL_VERSIONS)}; "
+                    "install the same version of snakepit in both",
                     details={"ours": list(PROTOCOL_VERSIONS), "theirs": versions},
                 )
             )

@@ -1,7 +1,8 @@
 """Messages with descriptors between the host, its keeper and its templates.
 
-JSON behind a 4-byte length on a private ``AF_UNIX`` stream; descriptors ride along with ``SCM_RIGHTS``. Standard
-library only: the keeper, which must start fast and stay small, uses nothing else.
+JSON behind a 4-byte length on a private ``AF_UNIX`` stream; descriptors ride along with
+``SCM_RIGHTS``. Standard library only: the keeper, which must start fast and stay small, uses
+nothing else.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ _ANCILLARY_BYTES = socket.CMSG_SPACE(_MAX_FDS * array.array("i").itemsize)
 _SEND_PATIENCE_MS = 2000
 
 
-class ChannelClosed(Exception):  # noqa: N818 - a state of the channel, which each user translates
+class ChannelClosed(Exception):
     """The peer is gone."""
 
 
 class Channel:
     """One end of a message channel. It owns ``sock``.
 
-    Works in blocking and in event-driven use: ``receive`` makes one system call and returns the messages it completed.
+    Works in blocking and in event-driven use: ``receive`` makes one system call and returns the
+    messages it completed.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -74,13 +76,15 @@ class Channel:
             raise ChannelClosed("the peer does not read")
 
     def receive(self) -> list[tuple[Message, list[int]]]:
-        """Read once; return each completed message with the descriptors sent with it, which the caller now owns.
+        """Read once; return each completed message with the descriptors sent with it, which the
+        caller now owns.
 
         Raises:
             ChannelClosed: the peer closed its end.
         """
         try:
-            # Python receives with MSG_CMSG_CLOEXEC, so no descriptor leaks into a process started meanwhile.
+            # Python receives with MSG_CMSG_CLOEXEC, so no descriptor leaks into a process started
+            # meanwhile.
             data, ancillary, flags, _ = self._sock.recvmsg(_READ_BYTES, _ANCILLARY_BYTES)
         except (BlockingIOError, InterruptedError):
             return []

@@ -1,7 +1,8 @@
 """The keeper: parent of every template and worker of one host.
 
-A small single-threaded process on the standard library alone. It starts processes, reaps them, reports how each ended, kills
-process groups on request, and takes everything down when its host is gone. It never runs user code.
+A small single-threaded process on the standard library alone. It starts processes, reaps them,
+reports how each ended, kills process groups on request, and takes everything down when its host is
+gone. It never runs user code.
 
 Messages from the host::
 
@@ -25,6 +26,7 @@ import select
 import signal
 import socket
 import time
+from typing import NoReturn
 
 from snakepit.processes.channel import Channel, ChannelClosed, Message
 from snakepit.processes.linux import become_subreaper, die_with_parent
@@ -59,14 +61,15 @@ class Keeper:
         self._watch_host()
 
     def _watch_host(self) -> None:
-        # End-of-file may be hidden by a descriptor that a child of the host inherited; a pidfd never is.
+        # End-of-file may be hidden by a descriptor that a child of the host inherited; a pidfd
+        # never is.
         if not hasattr(os, "pidfd_open"):
             return
         try:
-            self._host_fd = os.pidfd_open(self._host_pid)
+            host_fd = self._host_fd = os.pidfd_open(self._host_pid)
         except ProcessLookupError:
             self._end()
-        self._poller.register(self._host_fd, select.POLLIN)
+        self._poller.register(host_fd, select.POLLIN)
 
     def run(self) -> None:
         """Serve until the host is gone."""
@@ -119,7 +122,8 @@ class Keeper:
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
             while info := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                # While the zombie is there its group id can't be reused, so the group dies before it is reaped.
+                # While the zombie is there its group id can't be reused, so the group dies before
+                # it is reaped.
                 _kill_group(info.si_pid)
                 os.waitpid(info.si_pid, 0)
                 exited = info.si_code == os.CLD_EXITED
@@ -132,8 +136,8 @@ class Keeper:
                     }
                 )
 
-    def _end(self) -> None:
-        """Kill every child, and every orphan that falls to this process when they die; then exit."""
+    def _end(self) -> NoReturn:
+        """Kill every child, and every orphan that falls to this process thereby; then exit."""
         end = time.monotonic() + 5.0
         with contextlib.suppress(ChildProcessError):
             while time.monotonic() < end:
@@ -162,10 +166,8 @@ def _kill_group(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _fork_exec(
-    argv: list[str], env: dict[str, str] | None, cwd: str | None, fds: list[int]
-) -> int:
-    """Start ``argv``; return its pid once it is executing. Raises OSError when it can't be executed."""
+def _fork_exec(argv: list[str], env: dict[str, str] | None, cwd: str | None, fds: list[int]) -> int:
+    """Start ``argv``; return its pid once it executes. Raises OSError when it can't."""
     keeper = os.getpid()
     error_read, error_write = os.pipe()
     pid = os.fork()
@@ -214,4 +216,3 @@ def _child(
 
 def _dup_from(fd: int, lowest: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
-

@@ -27,8 +27,9 @@ def become_subreaper() -> None:
 def die_with_parent(parent: int, *, patience: float = 5.0) -> None:
     """Have the kernel kill this process when ``parent`` dies; wait until it is the parent.
 
-    A process that was forked twice is adopted by ``parent`` a moment after its own parent's exit, and the death
-    signal is bound to the parent of the moment of the call. Ends this process if ``parent`` never becomes its parent.
+    A process that was forked twice is adopted by ``parent`` a moment after its own parent's exit,
+    and the death signal is bound to the parent of the moment of the call. Ends this process if
+    ``parent`` never becomes its parent.
     """
     if not IS_LINUX:
         return

@@ -1,7 +1,8 @@
-"""The template: a single-threaded fork server that has imported and exercised what its workers need.
+"""The template: a single-threaded fork server that has imported and exercised what its workers
+need.
 
-Runs in a process of its own, a child of the keeper. Workers are forked twice, so that the keeper becomes their parent and can
-read how they ended, also after the template's own death.
+Runs in a process of its own, a child of the keeper. Workers are forked twice, so that the keeper
+becomes their parent and can read how they ended, also after the template's own death.
 
 Messages from the host::
 
@@ -66,7 +67,8 @@ def _prepare(channel: Channel, message: Message) -> None:
         if warm is not None:
             warm()
     except BaseException as error:
-        # Whatever the user's module does at import, SystemExit included, is a start failure to report.
+        # Whatever the user's module does at import, SystemExit included, is a start failure to
+        # report.
         channel.send({"event": "refused", "error": error_to_wire(error)})
         os._exit(1)
     if reasons := unsafe_to_fork():
@@ -128,9 +130,7 @@ def _fork_worker(channel: Channel, message: Message, fds: list[int]) -> None:
             os.close(fd)
 
 
-def _middle(
-    channel: Channel, fds: list[int], keeper: int, pid_read: int, pid_write: int
-) -> None:
+def _middle(channel: Channel, fds: list[int], keeper: int, pid_read: int, pid_write: int) -> None:
     try:
         pid = os.fork()
         if pid == 0:

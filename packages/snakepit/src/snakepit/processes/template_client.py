@@ -9,10 +9,11 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from snakepit.errors import WorkerStartFailed, error_from_wire
-from snakepit.processes.output import OutputTail
 from snakepit.processes.channel import Channel, ChannelClosed, Message
+from snakepit.processes.output import OutputTail
 from snakepit.processes.tree import PACKAGE_ROOT, ProcessTree
 
 _TEMPLATE_CODE = "from snakepit.processes.template import main; main(3)"
@@ -22,7 +23,7 @@ _WORKER_CODE = (
 )
 
 
-class UnsafeToFork(Exception):  # noqa: N818 - a fact about the template, on which the adapter decides
+class UnsafeToFork(Exception):
     """The template holds something that does not survive a fork."""
 
 
@@ -30,7 +31,8 @@ class UnsafeToFork(Exception):  # noqa: N818 - a fact about the template, on whi
 class ProcessSpec:
     """What a worker process is made of.
 
-    ``python`` is another interpreter, with snakepit installed; None is the host's own, whose ``sys.path`` the workers get.
+    ``python`` is another interpreter, with snakepit installed; None is the host's own, whose
+    ``sys.path`` the workers get.
     """
 
     target: str
@@ -54,8 +56,14 @@ class ProcessSpec:
     def _argv(self, code: str) -> list[str]:
         if self.python:
             return [self.python, "-P", "-c", code]
-        # The host may have found the package by a path that its interpreter does not know by itself.
-        return [sys.executable, "-P", "-c", f"import sys; sys.path.append({PACKAGE_ROOT!r}); {code}"]
+        # The host may have found the package by a path that its interpreter does not know by
+        # itself.
+        return [
+            sys.executable,
+            "-P",
+            "-c",
+            f"import sys; sys.path.append({PACKAGE_ROOT!r}); {code}",
+        ]
 
 
 class TemplateProcess:
@@ -86,7 +94,8 @@ class TemplateProcess:
 
         Raises:
             UnsafeToFork: what it imported does not survive a fork.
-            WorkerStartFailed: it died, or the import or the ``warm`` hook raised; the cause is chained.
+            WorkerStartFailed: it died, or the import or the ``warm`` hook raised; the cause is
+                chained.
         """
         try:
             fds = (self._theirs.fileno(), self._output_write)
@@ -116,7 +125,8 @@ class TemplateProcess:
             WorkerStartFailed: the fork failed, or the template died.
         """
         number = next(self._ids)
-        future = self._forking[number] = self._loop.create_future()
+        future: asyncio.Future[int] = self._loop.create_future()
+        self._forking[number] = future
         try:
             self._channel.send({"op": "fork", "id": number}, fds)
             return await future
@@ -174,7 +184,8 @@ class TemplateProcess:
                     future.set_exception(error)
 
     def _fail_all(self, failure: Callable[[], WorkerStartFailed]) -> None:
-        for future in [self._prepared, *self._forking.values()]:
+        waiting: list[asyncio.Future[Any]] = [self._prepared, *self._forking.values()]
+        for future in waiting:
             if not future.done():
                 future.set_exception(failure())
 
@@ -182,5 +193,6 @@ class TemplateProcess:
         output = self._output.text()
         tail = f"; its last output was:\n{output}" if output else ""
         return WorkerStartFailed(
-            f"the template process of {self._spec.target} died{tail}", details={"last_output": output}
+            f"the template process of {self._spec.target} died{tail}",
+            details={"last_output": output},
         )

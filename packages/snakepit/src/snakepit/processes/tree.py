@@ -51,13 +51,14 @@ class ProcessTree:
         ours.setblocking(False)
         self._channel = Channel(ours)
         with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
+            self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _KEEPER_CODE,
                  PACKAGE_ROOT, str(theirs.fileno()), str(os.getpid())],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                # A Ctrl-C in the host's terminal must not reach the workers before the host decides.
+                # A Ctrl-C in the host's terminal must not reach the workers before the host
+                # decides.
                 start_new_session=True,
             )  # fmt: skip
         self._loop.add_reader(ours, self._on_readable)
@@ -73,16 +74,23 @@ class ProcessTree:
         return self._closed.done()
 
     async def spawn(
-        self, argv: Sequence[str], *, env: dict[str, str] | None, cwd: str | None, fds: tuple[int, ...]
+        self,
+        argv: Sequence[str],
+        *,
+        env: dict[str, str] | None,
+        cwd: str | None,
+        fds: tuple[int, ...],
     ) -> int:
-        """Start a program; return its pid. It gets ``fds`` as 3, 4, ..., and the last one as its output.
+        """Start a program; return its pid. It gets ``fds`` as 3, 4, ..., and the last one as its
+        output.
 
         Raises:
             WorkerStartFailed: it can't be executed.
             PoolBroken: the keeper died meanwhile.
         """
         number = next(self._ids)
-        future = self._spawning[number] = self._loop.create_future()
+        future: asyncio.Future[int] = self._loop.create_future()
+        self._spawning[number] = future
         message = {"op": "spawn", "id": number, "argv": list(argv), "env": env, "cwd": cwd}
         self._send(message, fds)
         try:
@@ -115,7 +123,7 @@ class ProcessTree:
             self._channel.send(message, fds)
         except ChannelClosed as error:
             raise PoolBroken(
-                "the keeper process is gone, and with it all workers; they are started again with the next call"
+                "the keeper process is gone, and with it all workers; they are being started again"
             ) from error
 
     def _on_readable(self) -> None:
@@ -132,7 +140,9 @@ class ProcessTree:
             case "spawn_failed":
                 future = self._spawning.get(message["id"])
                 if future is not None and not future.done():
-                    future.set_exception(WorkerStartFailed(f"can't be executed: {message['error']}"))
+                    future.set_exception(
+                        WorkerStartFailed(f"can't be executed: {message['error']}")
+                    )
             case "exited":
                 number = message["signal"]
                 name = None if number is None else _signal_name(number)

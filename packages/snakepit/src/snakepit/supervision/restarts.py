@@ -12,8 +12,9 @@ _LONGEST_DELAY = 5.0
 class RestartBudget:
     """Counts failures in a row: starts that failed, and deaths with no completed call between them.
 
-    The first replacement is immediate, so that a single crash costs milliseconds; then the delay doubles. When ``limit``
-    failures are reached the budget is spent: something is wrong that another restart will not mend.
+    The first replacement is immediate, so that a single crash costs milliseconds; then the delay
+    doubles. When ``limit`` failures are reached the budget is spent: something is wrong that
+    another restart will not mend.
     """
 
     limit: int

@@ -50,7 +50,8 @@ class WorkforceOwner(Protocol):
 class Workforce:
     """Keeps ``size`` workers ready for its owner.
 
-    A worker that leaves (retired, or with a call that would not stop) gets no new calls; its successor starts at once.
+    A worker that leaves (retired, or with a call that would not stop) gets no new calls; its
+    successor starts at once.
     """
 
     def __init__(
@@ -77,7 +78,8 @@ class Workforce:
         self._budget = RestartBudget(limit=_FAILURES_IN_A_ROW)
         self._numbers = 0
         self._completed: dict[str, int] = {}
-        self._leaving: set[str] = set()
+        # Those that leave, with the timer that ends them at the latest.
+        self._leaving: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopping = False
         self._owner: WorkforceOwner | None = None
@@ -85,7 +87,8 @@ class Workforce:
     # --- start and stop ----------------------------------------------------------------------
 
     async def start(self, owner: WorkforceOwner) -> None:
-        """Start all workers; return when each has come up or failed. Failed ones are tried again later.
+        """Start all workers; return when each has come up or failed. Failed ones are tried again
+        later.
 
         Raises:
             AdapterInitFailed: the adapter's ``init`` raised.
@@ -203,16 +206,19 @@ class Workforce:
             self.retire(worker_id, "recycled: a call of it was broken off")
         if self._owner is not None:
             self._owner.call_ended(call)
+        if worker_id in self._leaving:
+            self._end_if_unwanted(worker_id)
 
     def worker_lost(self, worker_id: str, error: WorkerLost) -> None:
         """Replace a worker that died."""
         self.workers.pop(worker_id, None)
         self._completed.pop(worker_id, None)
-        left = worker_id in self._leaving
-        self._leaving.discard(worker_id)
+        timer = self._leaving.pop(worker_id, None)
+        if timer is not None:
+            timer.cancel()
         if self._owner is not None:
             self._owner.worker_gone(worker_id)
-        if self._stopping or left:
+        if self._stopping or timer is not None:
             return
         self.lost += 1
         logger.warning("pool %s: %s", self._name, error)
@@ -220,34 +226,22 @@ class Workforce:
 
     # --- leaving -----------------------------------------------------------------------------
 
-    def end_stuck_call(self, worker_id: str, reason: str) -> None:
-        """A call of this worker did not stop when it was told to."""
-        worker = self.workers.get(worker_id)
-        if worker is not None and self.concurrency == 1:
-            self._leave(worker_id)
-            worker.kill(reason)
-        else:
-            self.retire(worker_id, reason)
-
     def retire(self, worker_id: str, reason: str) -> None:
-        """Replace a living worker: its successor starts, it gets no new calls, and ends when those it has have ended."""
+        """Replace a living worker: its successor starts; it ends when its calls are unwanted."""
         worker = self.workers.get(worker_id)
-        if worker is not None and worker_id not in self._leaving:
-            self._leave(worker_id)
-            self._in_background(self._end_when_idle(worker, reason))
+        if worker is None or worker_id in self._leaving:
+            return
+        loop = asyncio.get_running_loop()
+        self._leaving[worker_id] = loop.call_later(_RETIRE_PATIENCE, worker.kill, reason)
+        if self._owner is not None:
+            self._owner.worker_leaving(worker_id)
+        self._replace(0.0)
+        self._end_if_unwanted(worker_id, reason)
 
-    def _leave(self, worker_id: str) -> None:
-        if worker_id not in self._leaving:
-            self._leaving.add(worker_id)
-            if self._owner is not None:
-                self._owner.worker_leaving(worker_id)
-            self._replace(0.0)
-
-    async def _end_when_idle(self, worker: DirectWorker, reason: str) -> None:
-        end = asyncio.get_running_loop().time() + _RETIRE_PATIENCE
-        while worker.in_flight and asyncio.get_running_loop().time() < end:
-            await asyncio.sleep(0.01)
-        worker.kill(reason)
+    def _end_if_unwanted(self, worker_id: str, reason: str = "retired") -> None:
+        worker = self.workers.get(worker_id)
+        if worker is not None and not worker.wanted:
+            worker.kill(reason)
 
     # --- looking -----------------------------------------------------------------------------
 

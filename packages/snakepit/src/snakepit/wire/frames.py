@@ -72,7 +72,8 @@ def encode_frame(kind: int, call_id: int, body: bytes, flags: int = 0) -> bytes:
 class FrameDecoder:
     """Cuts a byte stream into frames.
 
-    Read into ``writable()`` and report the count to ``received()``; or hand over bytes with ``feed()``.
+    Read into ``writable()`` and report the count to ``received()``; or hand over bytes with
+    ``feed()``.
 
     Raises (from ``received`` and ``feed``; the connection is unusable afterwards):
         ProtocolError: an unknown type, an unknown flag or a non-zero reserved field.

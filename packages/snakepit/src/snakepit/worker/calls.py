@@ -1,4 +1,4 @@
-"""Book-keeping that both engines share: calls coming in, calls going out, and which of them are cancelled."""
+"""What both engines share: which calls are cancelled, and the frames that answer them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from snakepit.errors import (
 from snakepit.wire.frames import Frame, FrameType
 from snakepit.wire.messages import CallRequest, bare_frame, read_mapping, read_value, value_frame
 from snakepit.worker.registry import Command
+
 
 class HostCallCancelled(RemoteError):
     """The host ended a call of this worker, usually because its own call is no longer wanted."""
@@ -54,8 +55,8 @@ def read_reply(frame: Frame) -> Reply:
 class IncomingCalls:
     """Which calls of the host have arrived, and which it has cancelled. Thread-safe.
 
-    ``CANCEL`` comes on another channel than ``CALL``, so it may be there first; ids ascend, so an id that is greater
-    than the last one received is one that is still to come.
+    ``CANCEL`` comes on another channel than ``CALL``, so it may be there first; ids ascend, so an
+    id that is greater than the last one received is one that is still to come.
     """
 
     def __init__(self) -> None:
@@ -135,4 +136,3 @@ def cancelled_frame(call_id: int, *, interrupted: bool) -> bytes:
 def end_frame(call_id: int) -> bytes:
     """``END``."""
     return bare_frame(FrameType.END, call_id)
-

@@ -1,14 +1,23 @@
 """The engine of a worker that runs many calls at a time.
 
-Async commands are tasks of a loop on the main thread, which also reads; sync commands run in threads. How many run at once
-is the host's decision: it sends no more than it was told the worker takes.
+Async commands are tasks of a loop on the main thread, which also reads; sync commands run in
+threads. How many run at once is the host's decision: it sends no more than it was told the worker
+takes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    Mapping,
+)
 from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -32,7 +41,8 @@ from snakepit.worker.port import Port
 from snakepit.worker.registry import Command, CommandKind
 
 _T = TypeVar("_T")
-# Calls nested in one another each hold a thread while they wait, so there have to be more threads than slots.
+# Calls nested in one another each hold a thread while they wait, so there have to be more threads
+# than slots.
 _NESTING_RESERVE = 32
 
 
@@ -160,17 +170,17 @@ class ConcurrentEngine:
 
     # --- streams ---------------------------------------------------------------------------
 
-    async def _stream_async(self, running: _Running, generator: AsyncIterator[Any]) -> bytes:
+    async def _stream_async(self, running: _Running, generator: AsyncGenerator[Any]) -> bytes:
         call_id = running.context.call_id
         try:
             async for item in generator:
                 await running.credit.acquire()
                 self._port.send(items_frame(call_id, [item]))
         finally:
-            await generator.aclose()  # type: ignore[attr-defined]  # an async generator, by its kind
+            await generator.aclose()
         return end_frame(call_id)
 
-    def _stream_sync(self, running: _Running, generator: Iterator[Any]) -> bytes:
+    def _stream_sync(self, running: _Running, generator: Generator[Any]) -> bytes:
         call_id = running.context.call_id
         try:
             for item in generator:
@@ -179,7 +189,7 @@ class ConcurrentEngine:
                     return cancelled_frame(call_id, interrupted=False)
                 self._port.send(items_frame(call_id, [item]))
         finally:
-            generator.close()  # type: ignore[attr-defined]  # a generator, by its kind
+            generator.close()
         return end_frame(call_id)
 
     # --- cancelling (control thread) --------------------------------------------------------

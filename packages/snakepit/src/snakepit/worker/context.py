@@ -24,9 +24,7 @@ class HostCaller(Protocol):
     def call_host_stream(
         self, context: CallContext, name: str, args: Mapping[str, Any]
     ) -> Iterator[Any]: ...
-    async def acall_host(
-        self, context: CallContext, name: str, args: Mapping[str, Any]
-    ) -> Any: ...
+    async def acall_host(self, context: CallContext, name: str, args: Mapping[str, Any]) -> Any: ...
     def acall_host_stream(
         self, context: CallContext, name: str, args: Mapping[str, Any]
     ) -> AsyncIterator[Any]: ...
@@ -34,14 +32,16 @@ class HostCaller(Protocol):
 
 
 class CallContext:
-    """The call that a command is serving; get it with :func:`current_call`. Lives in the worker process.
+    """The call that a command is serving; get it with :func:`current_call`. Lives in the worker
+    process.
 
     Attributes:
         call_id: unique within the life of the worker.
         command: the name the host called.
         session_id: the session the call belongs to, or None.
         deadline: when its time is up, on ``time.monotonic()``'s clock of this process, or None.
-        cancelled: whether the call's result is no longer wanted. Long loops of an uninterruptible command look at it.
+        cancelled: whether the call's result is no longer wanted. Long loops of an uninterruptible
+            command look at it.
     """
 
     __slots__ = ("_engine", "call_id", "cancelled", "command", "deadline", "session_id")
@@ -62,7 +62,8 @@ class CallContext:
     def call_host(self, name: str, args: Mapping[str, Any] | None = None) -> Any:
         """Call a function of the host and return its result. For sync commands; blocks.
 
-        While it waits, calls that the host function makes back into this worker run on top of this one.
+        While it waits, calls that the host function makes back into this worker run on top of this
+        one.
 
         Raises:
             UnknownCommand: the host offers no such function.
@@ -72,7 +73,7 @@ class CallContext:
         return self._engine.call_host(self, name, args or {})
 
     def call_host_stream(self, name: str, args: Mapping[str, Any] | None = None) -> Iterator[Any]:
-        """Iterate over what a generator function of the host yields. For sync commands; raises as ``call_host``."""
+        """The items of a generator function of the host. For sync commands; as ``call_host``."""
         return self._engine.call_host_stream(self, name, args or {})
 
     async def acall_host(self, name: str, args: Mapping[str, Any] | None = None) -> Any:
@@ -93,7 +94,8 @@ _engines: list[HostCaller] = []
 def current_call() -> CallContext:
     """The call that the running code serves. Works in commands, in tasks and threads they start.
 
-    (A thread the command starts itself knows its call only where the worker runs one call at a time.)
+    (A thread the command starts itself knows its call only where the worker runs one call at a
+    time.)
 
     Raises:
         NoCurrentCall: the code runs in no call.
@@ -107,7 +109,7 @@ def current_call() -> CallContext:
 
 
 def serve_with(engine: HostCaller) -> None:
-    """Make ``engine`` the one whose calls ``current_call`` finds in threads of the command's own."""
+    """Make ``engine`` the one that ``current_call`` asks in threads of a command's own."""
     _engines[:] = [engine]
 
 

@@ -13,9 +13,11 @@ from snakepit.worker.port import Port
 
 
 def start_control_thread(sock: socket.socket, cancel: Callable[[int], None]) -> None:
-    """Answer pings on ``sock`` and hand cancellations to ``cancel``, for the life of the process."""
+    """Answer pings on ``sock``, pass cancellations to ``cancel``; while the process lives."""
     port = Port(sock)
-    threading.Thread(target=_serve, args=(port, cancel), name="snakepit-control", daemon=True).start()
+    threading.Thread(
+        target=_serve, args=(port, cancel), name="snakepit-control", daemon=True
+    ).start()
 
 
 def _serve(port: Port, cancel: Callable[[int], None]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from snakepit.errors import ProtocolError, error_to_wire
 from snakepit.version import __version__
-from snakepit.wire.frames import PROTOCOL_VERSIONS, FrameType
+from snakepit.wire.frames import PROTOCOL_VERSIONS, Frame, FrameType
 from snakepit.wire.messages import message_frame, read_body, value_frame
 from snakepit.worker.concurrent import ConcurrentEngine
 from snakepit.worker.control import start_control_thread
@@ -34,7 +34,8 @@ def run_worker(descriptors: WorkerDescriptors) -> NoReturn:
     """Serve the host on ``descriptors``, then end the process."""
     code = 1
     try:
-        # A pipe is not a terminal, so Python would keep the last lines of a crashing worker in its buffer.
+        # A pipe is not a terminal, so Python would keep the last lines of a crashing worker in its
+        # buffer.
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         code = _serve(descriptors)
@@ -73,12 +74,14 @@ def _handshake(port: Port) -> Mapping[str, Any]:
     """Introduce this worker; return the configuration the host answers with."""
     info = {"language": "python", "python": platform.python_version(), "runtime": __version__}
     port.send(message_frame(FrameType.HELLO, 0, list(PROTOCOL_VERSIONS), os.getpid(), info))
-    frames = []
+    frames: list[Frame] = []
     while not frames:
         frames = port.read()
     version, config = read_body(frames[0], 2)
     if frames[0].type != FrameType.WELCOME or version not in PROTOCOL_VERSIONS:
-        raise ProtocolError(f"expected WELCOME in a version of {PROTOCOL_VERSIONS}, got {frames[0].type}")
+        raise ProtocolError(
+            f"expected WELCOME in a version of {PROTOCOL_VERSIONS}, got {frames[0].type}"
+        )
     return config  # type: ignore[no-any-return]  # a map, by the protocol
 
 

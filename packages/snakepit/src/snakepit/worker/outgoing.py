@@ -16,7 +16,8 @@ from snakepit.worker.calls import read_reply
 from snakepit.worker.context import CallContext
 from snakepit.worker.port import Port
 
-# Items taken of a host stream before more are granted; granted again in halves, to keep the producer busy.
+# Items taken of a host stream before more are granted; granted again in halves, to keep the
+# producer busy.
 STREAM_CREDIT = 32
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -44,7 +45,7 @@ class Port:
                 host_is_gone()
 
     def read(self) -> list[Frame]:
-        """Block until bytes arrive or ``wake`` is called; return the frames that are complete, perhaps none."""
+        """Block until bytes arrive or ``wake`` is called; return the completed frames."""
         for fd, _ in self._poller.poll():
             if fd == self._wake_read:
                 os.read(fd, 4096)
@@ -52,10 +53,8 @@ class Port:
 
     def wake(self) -> None:
         """Make ``read`` return in the thread that is blocked in it, or else at its next call."""
-        try:
+        with contextlib.suppress(BlockingIOError):  # it is full of wake-ups already
             os.write(self._wake_write, b"w")
-        except BlockingIOError:
-            pass  # it is full of wake-ups already
 
     def read_available(self) -> list[Frame]:
         """The frames that can be completed without blocking."""

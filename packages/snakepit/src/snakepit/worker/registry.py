@@ -55,15 +55,15 @@ def command(
 ) -> _Function | Callable[[_Function], _Function]:
     """Mark a method of a worker class as callable from the host. Only marked methods are.
 
-    The method may be sync, ``async``, a generator or an async generator; the last two are called with
-    ``Pool.execute_stream``. It runs in a worker process: a sync one on the main thread (concurrency 1) or in one of the
-    worker's threads, an async one on the worker's event loop.
+    The method may be sync, ``async``, a generator or an async generator; the last two are called
+    with ``Pool.execute_stream``. It runs in a worker process: a sync one on the main thread
+    (concurrency 1) or in one of the worker's threads, an async one on the worker's event loop.
 
     Args:
         name: the command's name; the method's name by default.
-        interruptible: when a sync command's deadline has passed, break it off with an exception raised at an arbitrary
-            place. False for code that looks at ``current_call().cancelled`` itself; if it does not end within the
-            grace, its process is killed all the same.
+        interruptible: when a sync command's deadline has passed, break it off with an exception
+            raised at an arbitrary place. False for code that looks at ``current_call().cancelled``
+            itself; if it does not end within the grace, its process is killed all the same.
 
     Example::
 
@@ -104,7 +104,7 @@ def commands_of(instance: object) -> dict[str, Command]:
         )
     if not found:
         raise ConfigurationError(
-            f"{type(instance).__qualname__} has no commands; mark its methods with @snakepit.command"
+            f"{type(instance).__qualname__} has no commands; mark methods with @snakepit.command"
         )
     return found
 

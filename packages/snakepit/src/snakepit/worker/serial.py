@@ -1,22 +1,31 @@
 """The engine of a worker that runs one call at a time.
 
-Sync commands run on the main thread, async ones on a loop of their own thread while the main thread waits for them.
+Sync commands run on the main thread, async ones on a loop of their own thread while the main thread
+waits for them.
 
-Reading is shared: whichever thread waits for the host reads for all of them, because while a command runs no thread is
-free to do nothing but read. A command that waits for a host function therefore receives the calls that this function
-makes back into the worker, and runs them on top of itself.
+Reading is shared: whichever thread waits for the host reads for all of them, because while a
+command runs no thread is free to do nothing but read. A command that waits for a host function
+therefore receives the calls that this function makes back into the worker, and runs them on top of
+itself.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import signal
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    Mapping,
+)
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 from snakepit.errors import SnakepitError
 from snakepit.wire.frames import Frame, FrameType
@@ -36,12 +45,13 @@ from snakepit.worker.outgoing import AsyncOutgoing, Outgoing, OutgoingCalls
 from snakepit.worker.port import Port
 from snakepit.worker.registry import Command, CommandKind
 
+_T = TypeVar("_T")
 # Used by nothing else by default, and ignored by processes that do not handle it.
 _INTERRUPT_SIGNAL = signal.SIGURG
 
 
-class Interrupted(BaseException):  # noqa: N818 - like KeyboardInterrupt, no ordinary handler may catch it
-    """Raised in a running command to break it off."""
+class Interrupted(BaseException):
+    """Raised in a running command to break it off; no ordinary handler may catch it."""
 
 
 class _Running:
@@ -119,8 +129,8 @@ class SerialEngine:
 
     def _reply_of(self, running: _Running, request: CallRequest) -> bytes:
         """Run the command; return its final frame."""
-        # Two layers: in CPython 3.11 an exception from a signal handler in a loop that is the first statement of a
-        # `try` can skip the handlers of that `try`.
+        # Two layers: in CPython 3.11 an exception from a signal handler in a loop that is the first
+        # statement of a `try` can skip the handlers of that `try`.
         try:
             try:
                 return self._call(running, request.args)
@@ -141,16 +151,16 @@ class SerialEngine:
 
     def _call(self, running: _Running, args: dict[str, Any]) -> bytes:
         function = running.command.function
+        call_id = running.context.call_id
         match running.command.kind:
             case CommandKind.SYNC:
-                result = self._call_sync(running, args)
+                return result_frame(call_id, self._call_sync(running, args))
             case CommandKind.ASYNC:
-                result = self._run_async(running, function(**args))
+                return result_frame(call_id, self._run_async(running, function(**args)))
             case CommandKind.SYNC_STREAM:
                 return self._stream_sync(running, function(**args))
             case CommandKind.ASYNC_STREAM:
                 return self._run_async(running, self._stream_async(running, function(**args)))
-        return result_frame(running.context.call_id, result)
 
     def _call_sync(self, running: _Running, args: dict[str, Any]) -> Any:
         if not running.command.interruptible or threading.get_ident() != self._main_thread:
@@ -171,7 +181,7 @@ class SerialEngine:
 
     # --- streams and async commands ---------------------------------------------------------
 
-    def _stream_sync(self, running: _Running, generator: Iterator[Any]) -> bytes:
+    def _stream_sync(self, running: _Running, generator: Generator[Any]) -> bytes:
         call_id = running.context.call_id
         try:
             for item in generator:
@@ -181,10 +191,10 @@ class SerialEngine:
                 running.credit -= 1
                 self._port.send(items_frame(call_id, [item]))
         finally:
-            generator.close()  # type: ignore[attr-defined]  # a generator, by its kind
+            generator.close()
         return end_frame(call_id)
 
-    async def _stream_async(self, running: _Running, generator: AsyncIterator[Any]) -> bytes:
+    async def _stream_async(self, running: _Running, generator: AsyncGenerator[Any]) -> bytes:
         call_id = running.context.call_id
         running.credited = asyncio.Event()
         try:
@@ -195,11 +205,11 @@ class SerialEngine:
                 running.credit -= 1
                 self._port.send(items_frame(call_id, [item]))
         finally:
-            await generator.aclose()  # type: ignore[attr-defined]  # an async generator, by its kind
+            await generator.aclose()
         return end_frame(call_id)
 
-    def _run_async(self, running: _Running, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run ``coroutine`` on the loop thread, and meanwhile the calls nested in it on this one."""
+    def _run_async(self, running: _Running, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        """Run ``coroutine`` on the loop thread, and meanwhile the calls nested in it here."""
         running.future = future = asyncio.run_coroutine_threadsafe(coroutine, self._async_loop())
         future.add_done_callback(lambda _: self._poke())
         if running.context.cancelled:
@@ -213,7 +223,9 @@ class SerialEngine:
     def _async_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="snakepit-loop", daemon=True).start()
+            threading.Thread(
+                target=self._loop.run_forever, name="snakepit-loop", daemon=True
+            ).start()
         return self._loop
 
     # --- reading ---------------------------------------------------------------------------

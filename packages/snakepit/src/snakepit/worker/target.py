@@ -14,7 +14,9 @@ def split_target(target: str) -> tuple[str, str]:
         ConfigurationError: the text has another form.
     """
     module, separator, name = target.partition(":")
-    valid = separator and all(part.isidentifier() for part in [*module.split("."), *name.split(".")])
+    valid = separator and all(
+        part.isidentifier() for part in [*module.split("."), *name.split(".")]
+    )
     if not valid:
         raise ConfigurationError(
             f"{target!r} names no class: write it as 'package.module:Class'",
