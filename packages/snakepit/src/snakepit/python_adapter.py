@@ -6,10 +6,12 @@ import asyncio
 import fnmatch
 import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from snakepit.adapter import CallOptions, WorkerSpec
+from snakepit.calls import Call
 from snakepit.errors import ConfigurationError
 from snakepit.link.worker import WorkerConfig, WorkerProcess, open_channels
 from snakepit.processes.linux import IS_LINUX
@@ -119,8 +121,23 @@ class PythonAdapter:
     async def execute(
         self, worker: WorkerProcess, command: str, args: Mapping[str, Any], options: CallOptions
     ) -> Any:
-        """Never called: a pool hands calls to this adapter's workers directly."""
-        raise NotImplementedError("a WorkerProcess takes its calls directly")
+        """Run a command outside a pool. (A pool hands its calls to the worker directly.)"""
+        answer = asyncio.get_running_loop().create_future()
+        deadline = None if options.timeout is None else time.monotonic() + options.timeout
+        call = Call(
+            command,
+            args,
+            answer=answer,
+            submitted_at=time.monotonic(),
+            session_id=options.session_id,
+            deadline=deadline,
+        )
+        worker.start_call(call)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            worker.stop_call(call)
+            raise
 
     async def terminate(self, reason: str) -> None:
         """End the template, and the keeper if no other pool of this loop uses it."""

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-import snakepit
 from snakepit.errors import PoolBroken, WorkerStartFailed
 from snakepit.processes.channel import Channel, ChannelClosed, Message
 
@@ -26,7 +25,7 @@ _KEEPER_CODE = (
     "import sys; sys.path.append(sys.argv[1]); from snakepit.processes.keeper import main; "
     "main(int(sys.argv[2]), int(sys.argv[3]))"
 )
-PACKAGE_ROOT = str(Path(snakepit.__file__).parent.parent)
+PACKAGE_ROOT = str(Path(__file__).parents[2])
 
 
 @dataclass(frozen=True, slots=True)
