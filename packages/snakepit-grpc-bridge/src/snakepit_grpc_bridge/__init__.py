@@ -1,3 +1,45 @@
-"""An ML platform on snakepit's worker processes."""
+"""An ML platform on snakepit's worker processes: sessions, variables, tools, models, DSPy programs.
+
+Importing it starts nothing and loads neither DSPy nor a model. :class:`Platform` runs it all;
+``snakepit_grpc_bridge.worker`` is what your own programs use inside a worker, ``.testing`` is for
+tests, ``.errors`` holds what can go wrong.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from snakepit_grpc_bridge.dspy.results import PredictionResult
+    from snakepit_grpc_bridge.platform import Platform
+    from snakepit_grpc_bridge.sessions import Session
+    from snakepit_grpc_bridge.settings import Settings
+    from snakepit_grpc_bridge.tools import Tool
+    from snakepit_grpc_bridge.variables import Variable
+
+__all__ = ["Platform", "PredictionResult", "Session", "Settings", "Tool", "Variable", "__version__"]
 
 __version__ = "0.1.0"
+
+# Imported when first used: workers import modules below this one, and need no platform.
+_HOMES = {
+    "Platform": "platform",
+    "PredictionResult": "dspy.results",
+    "Session": "sessions",
+    "Settings": "settings",
+    "Tool": "tools",
+    "Variable": "variables",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from snakepit.errors import ConfigurationError
 from snakepit_grpc_bridge.errors import did_you_mean
+from snakepit_grpc_bridge.lm.scripted import ScriptedModel
 
 __all__ = ["Settings"]
 
@@ -26,8 +27,8 @@ class Settings:
     """The settings of a :class:`~snakepit_grpc_bridge.Platform`. Checked when made.
 
     Attributes:
-        model: the language model: "embedded", "gguf:PATH", or a name that ``dspy.LM`` takes, such
-            as "openai/gpt-5-mini" (its key comes from the environment).
+        model: the language model: "embedded", "gguf:PATH", a name that ``dspy.LM`` takes, such as
+            "openai/gpt-5-mini" (its key comes from the environment), or a ``ScriptedModel``.
         workers: how many processes run programs.
         api_base: the address of a server that speaks the provider's protocol, or None.
         import_allow: prefixes of the dotted paths that may be called in workers.
@@ -43,7 +44,7 @@ class Settings:
         120.0
     """
 
-    model: str = "embedded"
+    model: str | ScriptedModel = "embedded"
     workers: int = 2
     api_base: str | None = None
     import_allow: tuple[str, ...] = ("dspy",)
@@ -51,7 +52,8 @@ class Settings:
     python: str | None = None
 
     def __post_init__(self) -> None:
-        _check_text("model", self.model)
+        if not isinstance(self.model, ScriptedModel):
+            _check_text("model", self.model)
         _check_count("workers", self.workers)
         for name in ("api_base", "python"):
             if getattr(self, name) is not None:

@@ -271,7 +271,7 @@ def _type_node(text: str, name: str, where: object = None) -> ast.expr:
     try:
         return ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        _fail(where or text, f"the type of {name!r}, {text!r}, does not parse", error)
+        _fail(where or text, f"the type of {name!r}, {_clip(text)!r}, does not parse", error)
 
 
 def _check_type(where: object, name: str, node: ast.expr) -> None:
@@ -357,10 +357,12 @@ def _fail_type(where: object, name: str, shown: str) -> NoReturn:
 
 
 def _fail(signature: object, problem: str, cause: BaseException | None = None) -> NoReturn:
-    shown = repr(signature)
-    if len(shown) > 200:
-        shown = shown[:200] + "..."
+    shown = _clip(repr(signature))
     raise SignatureInvalid(
         f"the signature {shown} can't be used: {problem}; {_EXAMPLE}",
         details={"signature": shown, "problem": problem},
     ) from cause
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= 200 else text[:200] + "..."

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
 
+from snakepit.session import generate_session_id
 from snakepit_grpc_bridge.errors import SessionNotFound, ValidationFailed
 
 _log = logging.getLogger(__name__)
@@ -157,11 +158,6 @@ class SessionService:
         except Exception:
             # The others must run all the same: a failing one leaves only its own things behind.
             _log.exception("a part of session %r could not be released", session_id)
-
-
-def generate_session_id() -> str:
-    """Return a new random session id."""
-    return "session_" + secrets.token_hex(16)
 
 
 def generate_temp_session_id() -> str:

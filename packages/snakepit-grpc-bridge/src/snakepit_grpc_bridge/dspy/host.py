@@ -1,0 +1,385 @@
+"""The service that runs DSPy programs in worker processes. Host side; never imports dspy."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import snakepit
+from snakepit.errors import SessionWorkerUnavailable, SnakepitError
+from snakepit_grpc_bridge.dspy.instance_records import InstanceRecords
+from snakepit_grpc_bridge.dspy.options import lm_options
+from snakepit_grpc_bridge.dspy.paths import STORED, check_method, check_path, check_target
+from snakepit_grpc_bridge.dspy.results import PredictionResult
+from snakepit_grpc_bridge.dspy.signature import SignatureSpec, parse_signature
+from snakepit_grpc_bridge.errors import InstanceNotFound, ValidationFailed
+from snakepit_grpc_bridge.sessions import GLOBAL_SESSION, SessionService, generate_temp_session_id
+from snakepit_grpc_bridge.settings import Settings, positive_seconds
+from snakepit_grpc_bridge.variables import VariableService
+
+_log = logging.getLogger(__name__)
+
+#: Seconds for a worker to forget a closed session's instances; it may be busy with a call.
+_FORGET_TIMEOUT = 10.0
+
+Signature = str | Mapping[str, Any] | SignatureSpec
+Timeout = float | timedelta | None
+
+
+class DspyService:
+    """Runs DSPy programs. One for each platform; use it on the platform's loop.
+
+    A call without a session runs in a temporary one. ``config`` holds options of the language model
+    for this call, such as ``{"temperature": 0.2}``; without it the variables ``temperature``,
+    ``max_tokens``, ``top_p`` and ``ml_<option>`` of the session count, then the global ones.
+    ``timeout`` is the whole budget in seconds or as a ``timedelta``, waiting included; the default
+    is the platform's. What the pool raises can come from every method: CallTimeout, WorkerLost,
+    PoolSaturated, ...; and SessionNotFound for a session that is not open.
+    """
+
+    def __init__(
+        self,
+        *,
+        pool: snakepit.Pool,
+        sessions: SessionService,
+        variables: VariableService,
+        settings: Settings,
+        model: Mapping[str, Any],
+    ) -> None:
+        self._pool = pool
+        self._sessions = sessions
+        self._variables = variables
+        self._settings = settings
+        self._model = dict(model)
+        self._records = InstanceRecords()
+        self._forgetting: set[asyncio.Task[None]] = set()
+        sessions.on_close(self._session_closed)
+
+    # --- predictions ---------------------------------------------------------------------------
+
+    async def predict(
+        self,
+        signature: Signature,
+        inputs: Mapping[str, Any],
+        *,
+        instructions: str | None = None,
+        session_id: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        timeout: Timeout = None,
+    ) -> PredictionResult:
+        """Run ``dspy.Predict`` and return its output fields.
+
+        Raises:
+            SignatureInvalid: the signature does not parse. Nothing was sent.
+            InputMismatch: ``inputs`` are not its input fields. Nothing was sent.
+            OutputFieldMissing: the model's answer lacks an output field.
+
+        Example::
+
+            result = await platform.dspy.predict("question -> answer", {"question": "2 + 2?"})
+            result["answer"]
+        """
+        return await self._predict(
+            "dspy.predict", signature, instructions, inputs, session_id, config, timeout
+        )
+
+    async def chain_of_thought(
+        self,
+        signature: Signature,
+        inputs: Mapping[str, Any],
+        *,
+        instructions: str | None = None,
+        session_id: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        timeout: Timeout = None,
+    ) -> PredictionResult:
+        """Run ``dspy.ChainOfThought``; as ``predict``, with the field ``reasoning`` besides."""
+        return await self._predict(
+            "dspy.chain_of_thought", signature, instructions, inputs, session_id, config, timeout
+        )
+
+    # --- any class, function or instance ---------------------------------------------------------
+
+    async def call(
+        self,
+        class_path: str,
+        method: str = "__call__",
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        session_id: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        timeout: Timeout = None,
+    ) -> Any:
+        """Call what is at a dotted path in a worker and return the result as plain data.
+
+        ``class_path`` is a class (with ``__init__``, a class method or a static method), a module
+        (with the name of a function), a function, or ``"stored.<id>"``, an instance of the session;
+        such addresses work anywhere in the arguments too. ``__init__`` stores an instance. A
+        prediction becomes the mapping of its fields, and what is no plain data is stored in the
+        session and comes back as ``{"stored": address, "class_path": ...}``.
+
+        Raises:
+            NotAllowed: the path is outside the setting ``import_allow``.
+            ValidationFailed: there is no such thing, or it needs a session to be kept in.
+            InstanceNotFound: the session has no instance of that id.
+            SessionLost: the instance's worker has ended, and the instance with it.
+            RemoteError: it raised; the error is also the builtin it stands for.
+
+        Example::
+
+            await platform.dspy.call("dspy", "ensure_signature", ["question -> answer"],
+                                     session_id=session.id)
+        """
+        check_target(class_path, self._settings.import_allow)
+        check_method(method)
+        if method == "__init__" and session_id is None:
+            raise ValidationFailed(
+                f"an instance of {class_path} is kept in a session; start one and pass its id"
+            )
+        instance_id = class_path.removeprefix(STORED) if class_path.startswith(STORED) else None
+        arguments = {
+            "class_path": class_path,
+            "method": method,
+            "args": list(args),
+            "kwargs": dict(kwargs or {}),
+            "keep": session_id is not None,
+        }
+        async with self._session(session_id) as session:
+            return await self._keeping(
+                "dspy.call", arguments, session, instance_id, config, timeout
+            )
+
+    async def create_instance(
+        self,
+        class_path: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        session_id: str,
+        timeout: Timeout = None,
+    ) -> str:
+        """Create an instance of a class in the session's worker and return its id.
+
+        It lives until it is released, its session closes or its worker ends.
+
+        Raises:
+            NotAllowed: the path is outside the setting ``import_allow``.
+            SignatureInvalid: it is a class of DSPy, and its signature does not parse.
+
+        Example::
+
+            qa = await platform.dspy.create_instance(
+                "dspy.ChainOfThought", ["question -> answer"], session_id=session.id
+            )
+            await platform.dspy.execute_instance(qa, {"question": "?"}, session_id=session.id)
+        """
+        check_path(class_path, self._settings.import_allow)
+        signature = _signature_of(class_path, args, kwargs or {})
+        result = await self.call(
+            class_path, "__init__", args, kwargs, session_id=session_id, timeout=timeout
+        )
+        if not isinstance(result, dict) or "stored" not in result:
+            raise ValidationFailed(f"{class_path} made a {type(result).__name__}, which is data")
+        instance_id = str(result["stored"]).removeprefix(STORED)
+        self._records.describe(session_id, instance_id, signature)
+        return instance_id
+
+    async def execute_instance(
+        self,
+        instance_id: str,
+        inputs: Mapping[str, Any],
+        *,
+        session_id: str,
+        method: str = "__call__",
+        config: Mapping[str, Any] | None = None,
+        timeout: Timeout = None,
+    ) -> Any:
+        """Call an instance of the session with ``inputs`` as keyword arguments.
+
+        Inputs are data: a text that looks like an address stays a text. The result is that of
+        ``call``.
+
+        Raises:
+            InstanceNotFound: the session has no instance of that id.
+            SessionLost: its worker has ended, and the instance with it.
+            InputMismatch: ``inputs`` are not the fields of its signature. Nothing was sent.
+        """
+        check_method(method)
+        record = self._records.get(session_id, instance_id.removeprefix(STORED))
+        if record.signature is not None and method == "__call__":
+            record.signature.check_inputs(inputs)
+        arguments = {
+            "instance_id": record.instance_id, "method": method, "inputs": dict(inputs),
+        }  # fmt: skip
+        async with self._session(session_id) as session:
+            return await self._keeping(
+                "dspy.execute", arguments, session, record.instance_id, config, timeout
+            )
+
+    async def release(self, instance_id: str, *, session_id: str) -> bool:
+        """Forget an instance; say whether there was one, in this process or its worker."""
+        self._sessions.require(session_id)
+        instance_id = instance_id.removeprefix(STORED)
+        if not self._records.remove(session_id, instance_id):
+            return False
+        try:
+            arguments = {"instance_id": instance_id}
+            await self._execute("dspy.release", arguments, session_id, self._budget(None))
+        except SessionWorkerUnavailable:
+            _log.debug("instance %r went with its worker", instance_id)
+        return True
+
+    async def discover_schema(self, module_path: str, *, timeout: Timeout = None) -> dict[str, Any]:
+        """Describe a module, class or function: parameters, methods, documentation.
+
+        The keys are ``path``, ``kind``, ``doc``, and for a module ``version``, ``classes`` and
+        ``functions`` by name; a class has ``category`` ("module", "optimizer", "adapter", ...),
+        ``bases``, ``parameters`` and ``methods``.
+
+        Raises:
+            NotAllowed: the path is outside the setting ``import_allow``.
+            ValidationFailed: there is nothing of that name.
+
+        Example::
+
+            schema = await platform.dspy.discover_schema("dspy")
+            schema["classes"]["Predict"]["methods"]
+        """
+        arguments = {"module_path": check_path(module_path, self._settings.import_allow)}
+        described: dict[str, Any] = await self._pool.execute(
+            "dspy.discover_schema", arguments, timeout=self._budget(timeout), idempotent=True
+        )
+        return described
+
+    async def aclose(self) -> None:
+        """Stop waiting for workers to forget closed sessions; the pool ends them anyway."""
+        for task in self._forgetting:
+            task.cancel()
+        await asyncio.gather(*self._forgetting, return_exceptions=True)
+
+    # --- how calls are made --------------------------------------------------------------------
+
+    async def _predict(
+        self,
+        command: str,
+        signature: Signature,
+        instructions: str | None,
+        inputs: Mapping[str, Any],
+        session_id: str | None,
+        config: Mapping[str, Any] | None,
+        timeout: Timeout,
+    ) -> PredictionResult:
+        spec = parse_signature(signature, instructions)
+        arguments: dict[str, Any] = {
+            "signature": spec.to_plain(), "inputs": spec.check_inputs(inputs),
+        }  # fmt: skip
+        budget = self._budget(timeout)
+        started = time.monotonic()
+        async with self._session(session_id) as session:
+            arguments["context"] = await self._context(session, config)
+            answer = await self._execute(command, arguments, session, budget)
+        return PredictionResult(
+            fields=answer["fields"],
+            session_id=session,
+            worker=answer["worker"],
+            elapsed=time.monotonic() - started,
+        )
+
+    async def _keeping(
+        self,
+        command: str,
+        arguments: dict[str, Any],
+        session_id: str,
+        instance_id: str | None,
+        config: Mapping[str, Any] | None,
+        timeout: Timeout,
+    ) -> Any:
+        """Make a call that uses or leaves instances in the session's worker."""
+        budget = self._budget(timeout)
+        arguments["context"] = await self._context(session_id, config)
+        if not (command == "dspy.call" and not arguments["keep"]):
+            self._records.bind(session_id)
+        try:
+            answer = await self._execute(command, arguments, session_id, budget)
+        except InstanceNotFound as error:
+            lost = self._records.lost(session_id, error.details.get("instance_id"))
+            if lost is None:
+                raise
+            raise lost from error
+        except SessionWorkerUnavailable as error:
+            self._pool.release_session(session_id)
+            lost = self._records.lost(session_id, instance_id)
+            if lost is not None:
+                raise lost from error
+            # It needs none of what was lost, and never started: run it where there is room.
+            answer = await self._execute(command, arguments, session_id, budget)
+        self._records.add(session_id, answer["stored"])
+        return answer["value"]
+
+    async def _execute(
+        self, command: str, arguments: Mapping[str, Any], session_id: str, budget: float
+    ) -> Any:
+        return await self._pool.execute(command, arguments, session_id=session_id, timeout=budget)
+
+    async def _context(self, session_id: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
+        own = await self._variables.list(session_id)
+        shared = await self._variables.list(GLOBAL_SESSION)
+        return {"lm": self._model, "options": lm_options(own, shared, config)}
+
+    @asynccontextmanager
+    async def _session(self, session_id: str | None) -> AsyncIterator[str]:
+        if session_id is not None:
+            yield self._sessions.require(session_id).id
+            return
+        async with self._sessions.open(generate_temp_session_id()) as session:
+            yield session.id
+
+    def _budget(self, timeout: Timeout) -> float:
+        return self._settings.timeout if timeout is None else positive_seconds("timeout", timeout)
+
+    # --- the end of a session ------------------------------------------------------------------
+
+    async def _session_closed(self, session_id: str) -> None:
+        if not self._records.is_bound(session_id):
+            self._pool.release_session(session_id)
+            return
+        # A task of its own: whoever closes the session may be cancelled meanwhile.
+        task = asyncio.create_task(self._forget(session_id))
+        self._forgetting.add(task)
+        task.add_done_callback(self._forgetting.discard)
+        await asyncio.shield(task)
+
+    async def _forget(self, session_id: str) -> None:
+        try:
+            await self._execute("dspy.close_session", {}, session_id, _FORGET_TIMEOUT)
+        except SnakepitError as error:
+            _log.debug("the worker of session %r keeps nothing to forget: %s", session_id, error)
+        finally:
+            self._records.drop(session_id)
+            self._pool.release_session(session_id)
+
+
+#: Classes of DSPy whose call takes exactly the fields of the signature they are created with.
+_CALLED_WITH_FIELDS = frozenset(
+    {"dspy.Predict", "dspy.ChainOfThought", "dspy.ReAct", "dspy.ProgramOfThought", "dspy.CodeAct"}
+)
+
+
+def _signature_of(
+    class_path: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> SignatureSpec | None:
+    """Return the signature that a DSPy module is created with, checked, if it has one."""
+    if class_path not in _CALLED_WITH_FIELDS:
+        return None
+    given = kwargs.get("signature", args[0] if args else None)
+    if isinstance(given, str) and given.startswith(STORED):
+        return None
+    if isinstance(given, (str, Mapping)):
+        return parse_signature(given)
+    return None
