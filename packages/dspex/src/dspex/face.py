@@ -1,0 +1,103 @@
+"""The synchronous face: how a plain class offers the methods of an asynchronous one, and waits."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Coroutine, Iterator, MutableMapping
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from dspex.errors import VariableNotFound
+from dspex.loop_thread import LoopThread
+from dspex.tools import ToolDecorator, ToolSpec
+from dspex.workspace import AsyncWorkspace
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Face:
+    """A synchronous object in front of an asynchronous one, which lives on a loop thread."""
+
+    def __init__(self, behind: Any, loop: LoopThread) -> None:
+        self._behind = behind
+        self._loop = loop
+
+
+def sync(
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Any, P], T]:
+    """Make the synchronous twin of a coroutine method: same name, parameters, help and errors.
+
+    The twin runs the method of the object behind the face on the loop thread and waits. Ctrl-C
+    while it waits cancels the call.
+    """
+
+    @functools.wraps(method)
+    def call(self: Face, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._loop.run(method(self._behind, *args, **kwargs))
+
+    return call
+
+
+class Workspace(Face, ToolDecorator):
+    """The synchronous twin of `AsyncWorkspace`: the same methods, which wait for their result."""
+
+    predict = sync(AsyncWorkspace.predict)
+    chain_of_thought = sync(AsyncWorkspace.chain_of_thought)
+    call = sync(AsyncWorkspace.call)
+    ask = sync(AsyncWorkspace.ask)
+    classify = sync(AsyncWorkspace.classify)
+    summarize = sync(AsyncWorkspace.summarize)
+    extract_entities = sync(AsyncWorkspace.extract_entities)
+    generate = sync(AsyncWorkspace.generate)
+    answer_with_context = sync(AsyncWorkspace.answer_with_context)
+    set_variable = sync(AsyncWorkspace.set_variable)
+    get_variable = sync(AsyncWorkspace.get_variable)
+    list_variables = sync(AsyncWorkspace.list_variables)
+    delete_variable = sync(AsyncWorkspace.delete_variable)
+    register_tool = sync(AsyncWorkspace.register_tool)
+    unregister_tool = sync(AsyncWorkspace.unregister_tool)
+    list_tools = sync(AsyncWorkspace.list_tools)
+    call_tool = sync(AsyncWorkspace.call_tool)
+
+    def _decorated(self, spec: ToolSpec) -> None:
+        self._loop.run(self._behind._register(spec))
+
+    @property
+    def variables(self) -> Variables:
+        """The variables as a mapping: `variables["temperature"] = 0.2`."""
+        return Variables(self)
+
+
+class Variables(MutableMapping[str, Any]):
+    """The variables that can be read in a session, or for a client the global ones, as a mapping.
+
+    A missing name raises `VariableNotFound`, which is a `KeyError`. What is set or deleted is the
+    session's own alone.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def __getitem__(self, name: str) -> Any:
+        return self._workspace.get_variable(name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._workspace.set_variable(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        if not self._workspace.delete_variable(name):
+            raise VariableNotFound(
+                f"there is no variable {name!r} of its own to delete (a session can't delete "
+                "a global one)",
+                details={"name": name},
+            )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._workspace.list_variables())
+
+    def __len__(self) -> int:
+        return len(self._workspace.list_variables())
+
+    def __repr__(self) -> str:
+        return f"Variables({self._workspace.list_variables()!r})"

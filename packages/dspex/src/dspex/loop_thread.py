@@ -1,0 +1,105 @@
+"""One event loop in one thread, for callers that have none: what the synchronous face runs on."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from dspex.errors import ConfigurationError, PoolClosed
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """An event loop that runs in a daemon thread of its own until `stop()`.
+
+    The thread is a daemon because the interpreter joins other threads *before* it runs the exit
+    handlers, and it is such a handler that closes a forgotten client.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._pid = os.getpid()
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` on the loop and wait for its result; an interrupt of the wait cancels it.
+
+        The context variables of the caller hold inside `work`, so that a call made by a host
+        function is known as a part of the call that it serves.
+
+        Raises:
+            ConfigurationError: called on the loop's own thread, or in a forked child.
+            PoolClosed: the loop has stopped.
+        """
+        try:
+            self._refuse_misuse()
+        except BaseException:
+            work.close()
+            raise
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise PoolClosed("the client was closed while this call ran") from None
+        except BaseException:
+            # Ctrl-C, or any error raised here by a signal handler: nobody waits for the work now.
+            future.cancel()
+            raise
+
+    def start_soon(self, work: Coroutine[Any, Any, object]) -> None:
+        """Run `work` without waiting for it; for finalizers, which may run on any thread."""
+        asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def stop(self) -> None:
+        """Stop the loop; waits for the thread unless it is the one that calls. Idempotent."""
+        if not self.usable or self._loop.is_closed():
+            return
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        if not self.is_current:
+            self._thread.join()
+
+    @property
+    def usable(self) -> bool:
+        """Whether this is the process that made the loop: threads do not survive a fork."""
+        return os.getpid() == self._pid
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller is on the loop's thread."""
+        return threading.current_thread() is self._thread
+
+    def _refuse_misuse(self) -> None:
+        if not self.usable:
+            raise ConfigurationError(
+                "this client was made before a fork and its threads are not in this process; "
+                "make a new Client in the child"
+            )
+        if self.is_current:
+            raise ConfigurationError(
+                "a synchronous call from the client's own event loop would wait for itself; in an "
+                "async tool use AsyncClient, or register the tool as a plain function"
+            )
+        if self._loop.is_closed() or not self._thread.is_alive():
+            raise PoolClosed("the client is closed; make a new one")
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.run_until_complete(self._end_tasks())
+            self._loop.close()
+
+    async def _end_tasks(self) -> None:
+        """Cancel what still runs, so that no other thread waits for it for ever."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._loop.shutdown_asyncgens()

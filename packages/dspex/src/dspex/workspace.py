@@ -1,0 +1,312 @@
+"""What can be done in a session: run programs, read and write variables, register and call tools.
+
+`AsyncWorkspace` holds each operation once. A client is a workspace whose programs run in a
+temporary session each and whose variables and tools are global; a session handle is one where all
+of it happens in its session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final, TypeVar
+
+from dspex import patterns
+from dspex.errors import OutputFieldMissing
+from dspex.prediction import Answer, Prediction
+from dspex.tools import ToolSpec
+from snakepit_grpc_bridge import Platform
+from snakepit_grpc_bridge.settings import positive_seconds
+
+T = TypeVar("T")
+Signature = str | Mapping[str, Any]
+Timeout = float | timedelta | None
+MISSING: Final[Any] = object()  # tells "no default" from "the default is None"
+
+
+class AsyncWorkspace(ABC):
+    """The operations that a client and a session handle share."""
+
+    @property
+    @abstractmethod
+    def platform(self) -> Platform:
+        """The platform below, for what has no method here."""
+
+    @property
+    @abstractmethod
+    def _session_id(self) -> str | None:
+        """The session that programs run in; None for a temporary one each."""
+
+    @property
+    def _home(self) -> str:
+        """The session that variables and tools belong to."""
+        return self._session_id or self.platform.sessions.global_id
+
+    # --- programs ------------------------------------------------------------------------------
+
+    async def predict(
+        self,
+        signature: Signature,
+        inputs: Mapping[str, Any],
+        *,
+        config: Mapping[str, Any] | None = None,
+        timeout: Timeout = None,
+    ) -> Prediction:
+        """Run `dspy.Predict(signature)` on `inputs` in a worker process.
+
+        Args:
+            signature: what goes in and what comes out, as in `"question -> answer"` or
+                `"text -> sentiment: Literal['good', 'bad'], score: float"`, or as plain data.
+            inputs: a value for each input field.
+            config: options of the language model for this call, such as `{"temperature": 0.2}`;
+                they win over variables.
+            timeout: seconds or a `timedelta` for everything, waiting included; `None` means the
+                setting `timeout`.
+
+        Raises:
+            SignatureInvalid: the signature doesn't parse. Nothing was sent.
+            InputMismatch: `inputs` are not the signature's input fields. Nothing was sent.
+            OutputFieldMissing: the model's answer lacks an output field.
+            CallTimeout: not done in time; the worker was stopped.
+            WorkerLost: the worker died; the error says of what.
+
+        Example:
+            >>> with dspex.Client() as client:
+            ...     client.predict("question -> answer", {"question": "2 + 2?"}).answer
+        """
+        return await self._run("predict", signature, inputs, config=config, timeout=timeout)
+
+    async def chain_of_thought(
+        self,
+        signature: Signature,
+        inputs: Mapping[str, Any],
+        *,
+        config: Mapping[str, Any] | None = None,
+        timeout: Timeout = None,
+    ) -> Prediction:
+        """Run `dspy.ChainOfThought(signature)`: as `predict`, with an output field `reasoning`."""
+        return await self._run(
+            "chain_of_thought", signature, inputs, config=config, timeout=timeout
+        )
+
+    async def call(
+        self,
+        path: str,
+        method: str = "__call__",
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        timeout: Timeout = None,
+    ) -> Any:
+        """Call a function or a method in a worker process.
+
+        Args:
+            path: the dotted path of a module, class or function, inside the setting
+                `import_allow`; in a session also `"stored.<id>"`, an instance that it keeps.
+            method: what to call there; `"__init__"` creates an instance, in a session.
+            args: positional arguments, plain data.
+            kwargs: keyword arguments, plain data.
+            timeout: as in `predict`.
+
+        Raises:
+            NotAllowed: the path is outside `import_allow`.
+            ValidationFailed: there is no such thing.
+            RemoteError: it raised; the error is also the builtin it stands for.
+
+        Example:
+            >>> client.call("myapp.text", "count_words", ["one two"])
+            2
+        """
+        return await self.platform.dspy.call(
+            path, method, args, kwargs, session_id=self._session_id, timeout=timeout
+        )
+
+    # --- patterns ------------------------------------------------------------------------------
+
+    async def ask(
+        self, question: str, *, reasoning: bool = False, timeout: Timeout = None
+    ) -> Answer:
+        """Answer a question. With `reasoning=True` the answer's `reasoning` holds the thoughts.
+
+        Raises:
+            InputMismatch: the question is no text, or empty.
+            OutputFieldMissing: the model gave no answer.
+
+        Example:
+            >>> dspex.ask("What is the capital of France?")
+            'Paris'
+        """
+        return await self._drive(patterns.ask(question, reasoning=reasoning), timeout)
+
+    async def classify(
+        self, text: str, categories: Sequence[str], *, timeout: Timeout = None
+    ) -> str:
+        """Choose the category that fits a text: the result is one of `categories`, exactly.
+
+        Raises:
+            InputMismatch: the text or the categories are empty, or a category is there twice.
+            InvalidCategory: the model chose something else, twice.
+
+        Example:
+            >>> dspex.classify("I love it", ["positive", "negative"])
+            'positive'
+        """
+        return await self._drive(patterns.classify(text, categories), timeout)
+
+    async def summarize(self, text: str, *, max_length: int = 150, timeout: Timeout = None) -> str:
+        """Summarize a text in at most `max_length` words.
+
+        A model that writes more is asked again; then the summary is cut after the last whole
+        sentence that fits.
+
+        Raises:
+            ValidationFailed: `max_length` is not a whole number above zero.
+        """
+        return await self._drive(patterns.summarize(text, max_length=max_length), timeout)
+
+    async def extract_entities(
+        self,
+        text: str,
+        *,
+        types: Sequence[str] = patterns.DEFAULT_ENTITY_TYPES,
+        timeout: Timeout = None,
+    ) -> dict[str, list[str]]:
+        """Find the named entities of each type in a text.
+
+        Each is named once, in the order found, and only if it occurs in the text: a model also
+        lists what it merely associates with it.
+
+        Example:
+            >>> dspex.extract_entities("Ada Lovelace lived in London.")
+            {'people': ['Ada Lovelace'], 'organizations': [], 'locations': ['London']}
+        """
+        return await self._drive(patterns.extract_entities(text, types=types), timeout)
+
+    async def generate(
+        self, prompt: str, *, style: str = "natural", length: int = 150, timeout: Timeout = None
+    ) -> str:
+        """Write text for a prompt, of at most `length` words (kept as in `summarize`)."""
+        return await self._drive(patterns.generate(prompt, style=style, length=length), timeout)
+
+    async def answer_with_context(
+        self, question: str, context: str, *, timeout: Timeout = None
+    ) -> Answer:
+        """Answer a question from what `context` says."""
+        return await self._drive(patterns.answer_with_context(question, context), timeout)
+
+    # --- variables -----------------------------------------------------------------------------
+
+    async def set_variable(self, name: str, value: Any) -> None:
+        """Set a variable, creating it if it is new.
+
+        A client's variables are global: every session sees them unless it has its own of that
+        name. `temperature`, `max_tokens`, `top_p` and names that begin with `ml_` are options of
+        the language model for the programs of the session.
+        """
+        await self.platform.variables.put(self._home, name, value)
+
+    async def get_variable(self, name: str, default: Any = MISSING) -> Any:
+        """Return a variable's value, or the default if one is given and there is no such variable.
+
+        Raises:
+            VariableNotFound: there is none, and no default was given.
+        """
+        return await self.platform.variables.get(
+            self._home, name, *(() if default is MISSING else (default,))
+        )
+
+    async def list_variables(self) -> dict[str, Any]:
+        """Return every variable that can be read here, by name: a session's own and the global."""
+        listed = await self.platform.variables.list(self._home, include_global=True)
+        return {variable.name: variable.value for variable in listed}
+
+    async def delete_variable(self, name: str) -> bool:
+        """Delete a variable of this workspace's own; say whether there was one."""
+        return await self.platform.variables.delete(self._home, name)
+
+    # --- tools ---------------------------------------------------------------------------------
+
+    async def register_tool(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        description: str | None = None,
+        replace: bool = False,
+    ) -> None:
+        """Let programs in the workers call `function`, which runs in this process.
+
+        A plain function runs in a thread, a coroutine function on the platform's loop. A client's
+        tools are visible in every session.
+
+        Raises:
+            DuplicateTool: there is one of that name; pass `replace=True`.
+            ValidationFailed: the name is no valid one, or the function can't be called with names.
+        """
+        await self.platform.tools.register(
+            name, function, session_id=self._home, description=description, replace=replace
+        )
+
+    async def _register(self, spec: ToolSpec) -> None:
+        await self.register_tool(
+            spec.name, spec.function, description=spec.description, replace=spec.replace
+        )
+
+    async def unregister_tool(self, name: str) -> bool:
+        """Remove a tool; say whether there was one."""
+        return await self.platform.tools.unregister(name, session_id=self._home)
+
+    async def list_tools(self) -> list[str]:
+        """Return the names of the tools that programs of this workspace can call."""
+        return [tool.name for tool in await self.platform.tools.list(session_id=self._home)]
+
+    async def call_tool(self, name: str, parameters: Mapping[str, Any] | None = None) -> Any:
+        """Call a registered tool with keyword arguments and return its result.
+
+        Raises:
+            ToolNotFound: nothing of that name is registered.
+            ValidationFailed: a parameter is missing or unknown; the tool did not run.
+            ToolExecutionFailed: the tool raised; its error is the cause.
+        """
+        return await self.platform.tools.call(name, parameters, self._home)
+
+    # --- how they run --------------------------------------------------------------------------
+
+    async def _run(
+        self,
+        kind: str,
+        signature: Signature,
+        inputs: Mapping[str, Any],
+        *,
+        config: Mapping[str, Any] | None = None,
+        timeout: Timeout = None,
+    ) -> Prediction:
+        service = self.platform.dspy
+        run = service.predict if kind == "predict" else service.chain_of_thought
+        return Prediction(
+            await run(
+                signature, inputs, session_id=self._session_id, config=config, timeout=timeout
+            )
+        )
+
+    async def _drive(self, steps: patterns.Steps[T], timeout: Timeout) -> T:
+        """Run a pattern's requests, all of them within one budget of time."""
+        clock = asyncio.get_running_loop().time
+        budget = self.platform.settings.timeout if timeout is None else timeout
+        deadline = clock() + positive_seconds("timeout", budget)
+        try:
+            request = next(steps)
+            while True:
+                left = max(deadline - clock(), 0.001)
+                kind = "chain_of_thought" if request.reasoning else "predict"
+                try:
+                    answer = await self._run(kind, request.signature, request.inputs, timeout=left)
+                except OutputFieldMissing as error:
+                    request = steps.throw(error)
+                else:
+                    request = steps.send(answer)
+        except StopIteration as done:
+            result: T = done.value
+            return result
