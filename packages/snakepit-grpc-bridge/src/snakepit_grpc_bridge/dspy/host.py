@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import snakepit
-from snakepit.errors import SessionWorkerUnavailable, SnakepitError
+from snakepit.errors import SnakepitError
 from snakepit_grpc_bridge.dspy.instance_records import InstanceRecords
 from snakepit_grpc_bridge.dspy.options import lm_options
 from snakepit_grpc_bridge.dspy.paths import STORED, check_method, check_path, check_target
@@ -23,9 +23,6 @@ from snakepit_grpc_bridge.settings import Settings, positive_seconds
 from snakepit_grpc_bridge.variables import VariableService
 
 _log = logging.getLogger(__name__)
-
-#: Seconds for a worker to forget a closed session's instances; it may be busy with a call.
-_FORGET_TIMEOUT = 10.0
 
 Signature = str | Mapping[str, Any] | SignatureSpec
 Timeout = float | timedelta | None
@@ -142,7 +139,8 @@ class DspyService:
             raise ValidationFailed(
                 f"an instance of {class_path} is kept in a session; start one and pass its id"
             )
-        instance_id = class_path.removeprefix(STORED) if class_path.startswith(STORED) else None
+        if class_path.startswith(STORED):
+            self._records.get(session_id or "", class_path.removeprefix(STORED))
         arguments = {
             "class_path": class_path,
             "method": method,
@@ -151,9 +149,7 @@ class DspyService:
             "keep": session_id is not None,
         }
         async with self._session(session_id) as session:
-            return await self._keeping(
-                "dspy.call", arguments, session, instance_id, config, timeout
-            )
+            return await self._keeping("dspy.call", arguments, session, config, timeout)
 
     async def create_instance(
         self,
@@ -218,21 +214,15 @@ class DspyService:
             "instance_id": record.instance_id, "method": method, "inputs": dict(inputs),
         }  # fmt: skip
         async with self._session(session_id) as session:
-            return await self._keeping(
-                "dspy.execute", arguments, session, record.instance_id, config, timeout
-            )
+            return await self._keeping("dspy.execute", arguments, session, config, timeout)
 
     async def release(self, instance_id: str, *, session_id: str) -> bool:
-        """Forget an instance; say whether there was one, in this process or its worker."""
+        """Forget an instance; say whether there was one. Its worker drops it when it is free."""
         self._sessions.require(session_id)
         instance_id = instance_id.removeprefix(STORED)
         if not self._records.remove(session_id, instance_id):
             return False
-        try:
-            arguments = {"instance_id": instance_id}
-            await self._execute("dspy.release", arguments, session_id, self._budget(None))
-        except SessionWorkerUnavailable:
-            _log.debug("instance %r went with its worker", instance_id)
+        await self._forget_later(session_id, [instance_id])
         return True
 
     async def discover_schema(self, module_path: str, *, timeout: Timeout = None) -> dict[str, Any]:
@@ -296,15 +286,12 @@ class DspyService:
         command: str,
         arguments: dict[str, Any],
         session_id: str,
-        instance_id: str | None,
         config: Mapping[str, Any] | None,
         timeout: Timeout,
     ) -> Any:
-        """Make a call that uses or leaves instances in the session's worker."""
+        """Make a call that may use instances in the session's worker, and leave some there."""
         budget = self._budget(timeout)
         arguments["context"] = await self._context(session_id, config)
-        if not (command == "dspy.call" and not arguments["keep"]):
-            self._records.bind(session_id)
         try:
             answer = await self._execute(command, arguments, session_id, budget)
         except InstanceNotFound as error:
@@ -312,14 +299,10 @@ class DspyService:
             if lost is None:
                 raise
             raise lost from error
-        except SessionWorkerUnavailable as error:
-            self._pool.release_session(session_id)
-            lost = self._records.lost(session_id, instance_id)
-            if lost is not None:
-                raise lost from error
-            # It needs none of what was lost, and never started: run it where there is room.
-            answer = await self._execute(command, arguments, session_id, budget)
-        self._records.add(session_id, answer["stored"])
+        if await self._sessions.exists(session_id):
+            self._records.add(session_id, answer["stored"])
+        else:
+            await self._forget_later(session_id, list(answer["stored"]))
         return answer["value"]
 
     async def _execute(
@@ -346,22 +329,29 @@ class DspyService:
     # --- the end of a session ------------------------------------------------------------------
 
     async def _session_closed(self, session_id: str) -> None:
-        if not self._records.is_bound(session_id):
+        instance_ids = self._records.drop(session_id)
+        if instance_ids:
+            await self._forget_later(session_id, instance_ids)
+        else:
             self._pool.release_session(session_id)
-            return
-        # A task of its own: whoever closes the session may be cancelled meanwhile.
-        task = asyncio.create_task(self._forget(session_id))
-        self._forgetting.add(task)
-        task.add_done_callback(self._forgetting.discard)
-        await asyncio.shield(task)
 
-    async def _forget(self, session_id: str) -> None:
+    async def _forget_later(self, session_id: str, instance_ids: list[str]) -> None:
+        """Have the worker forget instances as soon as it is free, with nobody waiting for it."""
+        if instance_ids:
+            task = asyncio.create_task(self._forget(session_id, instance_ids))
+            self._forgetting.add(task)
+            task.add_done_callback(self._forgetting.discard)
+            # One turn of the loop: it is in the queue before what the caller does next.
+            await asyncio.sleep(0)
+
+    async def _forget(self, session_id: str, instance_ids: list[str]) -> None:
         try:
-            await self._execute("dspy.close_session", {}, session_id, _FORGET_TIMEOUT)
+            await self._pool.execute(
+                "dspy.forget", {"instance_ids": instance_ids}, session_id=session_id, timeout=None
+            )
         except SnakepitError as error:
-            _log.debug("the worker of session %r keeps nothing to forget: %s", session_id, error)
-        finally:
-            self._records.drop(session_id)
+            _log.debug("the worker of session %r has nothing to forget: %s", session_id, error)
+        if not await self._sessions.exists(session_id):
             self._pool.release_session(session_id)
 
 

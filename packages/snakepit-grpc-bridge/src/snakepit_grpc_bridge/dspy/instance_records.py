@@ -22,30 +22,21 @@ class InstanceRecord:
 
 
 class InstanceRecords:
-    """The instances of all sessions. A session is bound to its worker once it may have one."""
+    """The instances of all sessions, dead or alive, until they are released."""
 
     def __init__(self) -> None:
-        self._bound: dict[str, dict[str, InstanceRecord]] = {}
-
-    def bind(self, session_id: str) -> None:
-        """Note that the session has, or is about to have, instances in its worker."""
-        self._bound.setdefault(session_id, {})
-
-    def is_bound(self, session_id: str) -> bool:
-        """Whether the session's calls must go to its own worker."""
-        return session_id in self._bound
+        self._sessions: dict[str, dict[str, InstanceRecord]] = {}
 
     def add(self, session_id: str, stored: Mapping[str, str]) -> None:
         """Note what a call has stored: class paths by instance id."""
-        records = self._bound.get(session_id)
-        if records is None:
-            return  # the session was closed meanwhile, and its worker has forgotten them
         for instance_id, class_path in stored.items():
-            records[instance_id] = InstanceRecord(instance_id=instance_id, class_path=class_path)
+            self._sessions.setdefault(session_id, {})[instance_id] = InstanceRecord(
+                instance_id=instance_id, class_path=class_path
+            )
 
     def describe(self, session_id: str, instance_id: str, signature: SignatureSpec | None) -> None:
         """Add to a record what is known of the instance's signature."""
-        records = self._bound.get(session_id, {})
+        records = self._sessions.get(session_id, {})
         if instance_id in records:
             records[instance_id] = dataclasses.replace(records[instance_id], signature=signature)
 
@@ -55,22 +46,22 @@ class InstanceRecords:
         Raises:
             InstanceNotFound: there is none.
         """
-        record = self._bound.get(session_id, {}).get(instance_id)
+        record = self._sessions.get(session_id, {}).get(instance_id)
         if record is None:
             raise InstanceNotFound.of(instance_id, session_id)
         return record
 
     def remove(self, session_id: str, instance_id: str) -> bool:
         """Drop a record; say whether there was one."""
-        return self._bound.get(session_id, {}).pop(instance_id, None) is not None
+        return self._sessions.get(session_id, {}).pop(instance_id, None) is not None
 
     def lost(self, session_id: str, instance_id: str | None) -> SessionLost | None:
         """Return the error for an instance that existed and that its worker does not have."""
-        record = self._bound.get(session_id, {}).get(instance_id or "")
+        record = self._sessions.get(session_id, {}).get(instance_id or "")
         if record is None:
             return None
         return SessionLost.of(session_id, record.instance_id, record.class_path)
 
-    def drop(self, session_id: str) -> None:
-        """Drop all records of a session."""
-        self._bound.pop(session_id, None)
+    def drop(self, session_id: str) -> list[str]:
+        """Drop all records of a session; return the ids of its instances."""
+        return list(self._sessions.pop(session_id, {}))

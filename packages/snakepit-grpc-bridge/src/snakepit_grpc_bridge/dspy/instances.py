@@ -6,7 +6,7 @@ import dataclasses
 import re
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -51,13 +51,13 @@ class Instances:
             raise InstanceNotFound.of(instance_id, session_id)
         return stored[instance_id]
 
-    def release(self, session_id: str | None, instance_id: str) -> bool:
-        """Forget an object; say whether there was one."""
-        return self._sessions.get(session_id or "", {}).pop(instance_id, None) is not None
-
-    def close_session(self, session_id: str | None) -> int:
-        """Forget all objects of a session; return how many there were."""
-        return len(self._sessions.pop(session_id or "", {}))
+    def forget(self, session_id: str | None, instance_ids: Iterable[str]) -> int:
+        """Forget objects of a session; return how many there were."""
+        stored = self._sessions.get(session_id or "", {})
+        found = sum(stored.pop(instance_id, None) is not None for instance_id in instance_ids)
+        if not stored:
+            self._sessions.pop(session_id or "", None)
+        return found
 
     def resolve(self, session_id: str | None, value: Any) -> Any:
         """Return ``value`` with every address ``"stored.<id>"`` in it replaced by its object.

@@ -82,14 +82,12 @@ def _describe_class(cls: type) -> dict[str, Any]:
 
 def _category(cls: type) -> str:
     dspy = load_dspy()
-    from dspy.teleprompt import Teleprompter
-
     known: Mapping[str, Any] = {
         "module": dspy.Module,
         "signature": dspy.Signature,
         "adapter": dspy.Adapter,
         "language_model": dspy.BaseLM,
-        "optimizer": Teleprompter,
+        "optimizer": dspy.teleprompt.Teleprompter,
         "type": dspy.Type,
         "error": Exception,
     }

@@ -98,15 +98,10 @@ class ProgramWorker:
         load_dspy()
         return describe(module_path, resolve(check_path(module_path, self._allowed), self._allowed))
 
-    @snakepit.command(name="dspy.release")
-    def release(self, instance_id: str) -> bool:
-        """Forget a stored instance; say whether there was one."""
-        return self._instances.release(_session_id(), instance_id)
-
-    @snakepit.command(name="dspy.close_session")
-    def close_session(self) -> int:
-        """Forget all instances of the call's session; return how many there were."""
-        return self._instances.close_session(_session_id())
+    @snakepit.command(name="dspy.forget")
+    def forget(self, instance_ids: Sequence[str]) -> int:
+        """Forget stored instances of the call's session; return how many there were."""
+        return self._instances.forget(_session_id(), instance_ids)
 
     def _run(
         self, kind: str, signature: Mapping[str, Any], inputs: Mapping[str, Any], context: Any
