@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from snakepit_grpc_bridge import Platform, Settings
 from snakepit_grpc_bridge.errors import (
     InputMismatch,
     InstanceNotFound,
+    ModelNotFound,
     NotAllowed,
     OutputFieldMissing,
     SessionLost,
@@ -24,6 +27,7 @@ from snakepit_grpc_bridge.errors import (
     ToolExecutionFailed,
     ValidationFailed,
 )
+from snakepit_grpc_bridge.lm.errors import ModelUnreadable
 from snakepit_grpc_bridge.testing import ScriptedModel
 
 pytestmark = pytest.mark.slow
@@ -360,3 +364,37 @@ async def test_a_platform_is_entered_once_and_closes_twice() -> None:
         await platform.start()
     with pytest.raises(PoolClosed):
         await platform.dspy.predict("a -> b", {"a": 1})
+
+
+async def test_a_failing_start_leaves_nothing_and_names_the_cause(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 1, 1) + b"\0" * 64)
+    platform = Platform(Settings(model=f"gguf:{broken}", workers=1))
+    with pytest.raises(ModelUnreadable, match=r"broken\.gguf"):
+        await platform.start()
+    await platform.aclose()
+
+
+async def test_a_cancelled_start_leaves_nothing() -> None:
+    platform = Platform(Settings(model=ScriptedModel(responses=["x"]), workers=1))
+    task = asyncio.create_task(platform.start())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await platform.aclose()
+
+
+@pytest.mark.parametrize("model", ["gguf:/nowhere/model.gguf", "no such model", "gguf:"])
+def test_a_model_that_is_not_there_fails_before_anything_starts(model: str) -> None:
+    with pytest.raises(ModelNotFound):
+        Platform(Settings(model=model))
+
+
+@pytest.mark.model
+async def test_the_embedded_model_answers() -> None:
+    async with Platform(Settings(workers=1)) as platform:
+        result = await platform.dspy.predict(
+            "question -> answer", {"question": "What is the capital of France?"}
+        )
+        assert "Paris" in result["answer"]

@@ -8,11 +8,12 @@ from types import TracebackType
 from typing import Self
 
 from snakepit import Pool, PythonAdapter
-from snakepit.errors import PoolClosed
+from snakepit.errors import ConfigurationError, PoolClosed, PoolStartFailed
 from snakepit_grpc_bridge.dspy.host import DspyService
+from snakepit_grpc_bridge.errors import BridgeError
 from snakepit_grpc_bridge.host_functions import host_functions
 from snakepit_grpc_bridge.lm.catalog import resolve
-from snakepit_grpc_bridge.lm.service import LmService, LmSettings
+from snakepit_grpc_bridge.lm.service import KEY_VARIABLES, LmService, LmSettings
 from snakepit_grpc_bridge.sessions import SessionService
 from snakepit_grpc_bridge.settings import Settings
 from snakepit_grpc_bridge.tools import ToolService
@@ -21,11 +22,6 @@ from snakepit_grpc_bridge.variables import VariableService
 __all__ = ["Platform"]
 
 _PROGRAM_WORKER = "snakepit_grpc_bridge.dspy.worker:ProgramWorker"
-#: Programs reach models through the host, so their processes need no keys.
-_WITHHELD = (
-    *("*_API_KEY", "*_API_TOKEN", "*_ACCESS_KEY", "*_ACCESS_TOKEN", "*_AUTH_TOKEN"),
-    *("DATABRICKS_TOKEN", "HF_TOKEN"),
-)
 
 
 class Platform:
@@ -44,6 +40,7 @@ class Platform:
 
     Raises:
         ModelNotFound: when made: the model is unknown or its file is missing.
+        ConfigurationError: when made or on entering: a package that is needed is not installed.
         PoolStartFailed: on entering: the workers don't come up; the cause says why. Nothing is left
             running.
 
@@ -60,13 +57,14 @@ class Platform:
         self.sessions = SessionService()
         self.variables = VariableService(self.sessions)
         self.tools = ToolService(self.sessions)
-        self.lm = LmService(LmSettings(model=model))
+        self.lm = LmService(LmSettings(model=model, python=self.settings.python))
         self._pool = Pool(
             PythonAdapter(
                 _PROGRAM_WORKER,
                 config={"import_allow": list(self.settings.import_allow)},
                 python=self.settings.python,
-                withhold=_WITHHELD,
+                # Programs reach the model through the host: their processes need no keys.
+                withhold=KEY_VARIABLES,
             ),
             size=self.settings.workers,
             name="programs",
@@ -112,6 +110,11 @@ class Platform:
         starts = [asyncio.create_task(start()) for start in (self.lm.start, self._pool.start)]
         try:
             await asyncio.gather(*starts)
+        except PoolStartFailed as error:
+            cause = _correctable(error)
+            if cause is None:
+                raise
+            raise cause from None
         finally:
             # If one fails or all is cancelled, the other must be through before it is closed.
             for task in starts:
@@ -135,3 +138,11 @@ class Platform:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+def _correctable(error: BaseException) -> BridgeError | ConfigurationError | None:
+    """Return what the user can correct, such as a missing package, rather than where it came up."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, (BridgeError, ConfigurationError)):
+        cause = cause.__cause__
+    return cause
