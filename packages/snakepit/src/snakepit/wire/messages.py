@@ -28,7 +28,8 @@ def call_frame(call_id: int, request: CallRequest) -> bytes:
         EncodeError, PayloadTooLarge: the arguments can't travel; the path starts at ``args``.
     """
     body = encode_fields(request, CallRequest._fields)
-    flags = (FLAG_STREAM if request.credit else 0) | (FLAG_NESTED if request.parent else 0)
+    flags = 0 if request.credit is None else FLAG_STREAM
+    flags |= 0 if request.parent is None else FLAG_NESTED
     return encode_frame(FrameType.CALL, call_id, body, flags)
 
 
@@ -36,15 +37,25 @@ def read_call(frame: Frame) -> CallRequest:
     """The request in a ``CALL`` frame.
 
     Raises:
-        ProtocolError: it is no array of the right shape.
+        ProtocolError: it is no array of the right shape, or an element has a wrong type.
         DecodeError: a value in it can't be decoded; only this call fails.
     """
-    command, args, timeout, session, parent, credit = read_body(frame, 6)
-    well_formed = isinstance(command, str) and isinstance(args, dict)
+    request = CallRequest._make(read_body(frame, len(CallRequest._fields)))
+    for name, value, types in zip(CallRequest._fields, request, _CALL_TYPES, strict=True):
+        # The very types: a bool is an int too.
+        if type(value) not in types:
+            raise ProtocolError(f"the {name} of call {frame.call_id} is a {type(value).__name__}")
     streams, nested = bool(frame.flags & FLAG_STREAM), bool(frame.flags & FLAG_NESTED)
-    if not well_formed or streams != bool(credit) or nested != bool(parent):
-        raise ProtocolError(f"call {frame.call_id} is malformed")
-    return CallRequest(command, args, timeout, session, parent, credit)
+    credit, parent = request.credit, request.parent
+    if streams != (credit is not None) or nested != (parent is not None):
+        raise ProtocolError(f"the flags of call {frame.call_id} contradict its body")
+    if credit is not None and credit < 1:
+        raise ProtocolError(f"call {frame.call_id} grants {credit} items; 1 is the least")
+    return request
+
+
+_NONE = type(None)
+_CALL_TYPES = ((str,), (dict,), (float, int, _NONE), (str, _NONE), (int, _NONE), (int, _NONE))
 
 
 def value_frame(kind: FrameType, call_id: int, value: Any) -> bytes:
