@@ -1,0 +1,150 @@
+"""The language model as a service: a pool of its own, and what programs call. Host side."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import snakepit
+from snakepit.errors import ConfigurationError, PoolStartFailed
+from snakepit_grpc_bridge.errors import BridgeError
+from snakepit_grpc_bridge.lm.catalog import ModelKind, ModelSpec
+
+__all__ = ["KEY_VARIABLES", "LmService", "LmSettings"]
+
+#: Variables that look like keys, as patterns. Only the process that talks to a provider gets them.
+KEY_VARIABLES = (
+    *("*_API_KEY", "*_API_TOKEN", "*_ACCESS_KEY", "*_ACCESS_TOKEN", "*_AUTH_TOKEN"),
+    *("*_SECRET", "*_SECRET_*", "*_PASSWORD", "AWS_SESSION_TOKEN", "DATABRICKS_TOKEN", "HF_TOKEN"),
+)
+
+#: A prompt is read in batches of up to about a second, and only between them can a call stop.
+_NATIVE_GRACE_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LmSettings:
+    """What an :class:`LmService` runs with.
+
+    Attributes:
+        model: the model, as ``catalog.resolve`` found it.
+        python: the interpreter of the engine's process; None is the host's own.
+        provider_calls: requests to a provider that may be on their way at a time.
+    """
+
+    model: ModelSpec
+    python: str | None = None
+    provider_calls: int = 32
+
+
+class LmService:
+    """Runs the engine of one model in a pool named "lm"; all program workers share it.
+
+    A local model answers one request at a time, a provider's many. The engine's process dies and
+    comes back like any worker; a request that it had fails with WorkerLost. A scripted model has no
+    engine: it answers inside the program workers.
+
+    Raises:
+        ConfigurationError: when made: the package that the engine needs is not installed.
+
+    Example::
+
+        service = LmService(LmSettings(model=resolve("embedded")))
+        await service.start()
+        pool = Pool(adapter, host_functions=service.host_functions())
+    """
+
+    def __init__(self, settings: LmSettings) -> None:
+        self.model = settings.model
+        self._pool: snakepit.Pool | None = None
+        if settings.model.kind is ModelKind.NATIVE:
+            self._pool = _native_pool(settings)
+        elif settings.model.kind is ModelKind.PROVIDER:
+            self._pool = _provider_pool(settings)
+
+    @property
+    def pool(self) -> snakepit.Pool | None:
+        """The engine's pool, for its ``stats()`` and ``workers()``; None for a scripted model."""
+        return self._pool
+
+    async def start(self) -> None:
+        """Start the engine and load the model; returns when it can answer.
+
+        Raises:
+            ModelUnreadable: the engine can't load the model's file.
+            ConfigurationError: a package is missing, or DSPy refuses the model's name.
+            PoolStartFailed: the engine's process does not come up for another reason.
+        """
+        if self._pool is None:
+            return
+        try:
+            await self._pool.start()
+        except PoolStartFailed as error:
+            # The model is what the user named; that it runs in a pool is no news to them.
+            cause = error.__cause__
+            if isinstance(cause, (BridgeError, ConfigurationError)):
+                raise cause from None
+            raise
+
+    async def aclose(self) -> None:
+        """Let requests in flight finish for a while, then end the engine. Idempotent."""
+        if self._pool is not None:
+            await self._pool.aclose()
+
+    def host_functions(self) -> Mapping[str, Callable[..., Any]]:
+        """Return what program workers call, for their pool: ``lm.complete`` and ``lm.stream``.
+
+        Both take a canonical request as plain data. A request has as much time as the call of the
+        program that makes it.
+        """
+        pool = self._pool
+        if pool is None:
+            return {}
+
+        async def complete(call: snakepit.HostCall, request: Mapping[str, Any]) -> Any:
+            return await pool.execute("complete", {"request": request}, timeout=_time_of(call))
+
+        async def stream(call: snakepit.HostCall, request: Mapping[str, Any]) -> AsyncIterator[Any]:
+            events = pool.execute_stream("stream", {"request": request}, timeout=_time_of(call))
+            async for event in events:
+                yield event
+
+        return {"lm.complete": complete, "lm.stream": stream}
+
+
+def _time_of(call: snakepit.HostCall) -> float | None:
+    remaining = call.remaining()
+    # A limit is above zero; what is over will be ended by the program's own deadline.
+    return None if remaining is None else max(remaining, 0.001)
+
+
+def _native_pool(settings: LmSettings) -> snakepit.Pool:
+    _require(settings, "xllamacpp", "local models", "dspex[embedded]")
+    adapter = snakepit.PythonAdapter(
+        "snakepit_grpc_bridge.lm.worker_native:NativeEngine",
+        config={"path": str(settings.model.path)},
+        python=settings.python,
+        withhold=KEY_VARIABLES,
+    )
+    return snakepit.Pool(adapter, size=1, name="lm", cancel_grace=_NATIVE_GRACE_S)
+
+
+def _provider_pool(settings: LmSettings) -> snakepit.Pool:
+    _require(settings, "dspy", "providers' models", "snakepit-grpc-bridge[dspy]")
+    adapter = snakepit.PythonAdapter(
+        "snakepit_grpc_bridge.lm.worker_provider:ProviderEngine",
+        config={"model": settings.model.name, "api_base": settings.model.api_base},
+        python=settings.python,
+    )
+    return snakepit.Pool(adapter, size=1, name="lm", concurrency=settings.provider_calls)
+
+
+def _require(settings: LmSettings, package: str, what: str, extra: str) -> None:
+    # Another interpreter's packages can't be seen from here; its worker says so when it starts.
+    if settings.python is None and importlib.util.find_spec(package) is None:
+        raise ConfigurationError(
+            f"{what} need the package {package}, which is not installed: pip install '{extra}'",
+            details={"package": package},
+        )
