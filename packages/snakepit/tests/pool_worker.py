@@ -80,7 +80,7 @@ class Worker:
             try:
                 while True:
                     pass
-            except BaseException:  # noqa: S110 - what a call must not do, and some do
+            except BaseException:
                 pass
 
     @snakepit.command(interruptible=False)
@@ -96,7 +96,7 @@ class Worker:
 
     @snakepit.command
     async def async_forever(self, started: str) -> None:
-        Path(started).touch()
+        await asyncio.to_thread(Path(started).touch)
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -183,6 +183,13 @@ class Worker:
     @snakepit.command
     def start_grandchild(self) -> int:
         return subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]).pid
+
+    @snakepit.command
+    def fork_and_hold(self) -> int:
+        pid = os.fork()
+        if pid == 0:
+            signal.pause()
+        return pid
 
     @snakepit.command
     def descriptors(self) -> dict[str, str]:

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
+from processes import until
 
 import snakepit
 from snakepit import HostCall, Pool, PythonAdapter
@@ -74,7 +75,7 @@ async def test_a_stream_and_a_call_are_not_mixed_up() -> None:
         with pytest.raises(StreamingNotSupported, match="execute_stream"):
             await pool.execute("count", {"n": 1})
         with pytest.raises(StreamingNotSupported, match="execute\\(\\)"):
-            _ = [item async for item in pool.execute_stream("add", {"x": 1})]
+            await anext(pool.execute_stream("add", {"x": 1}))
 
 
 async def test_a_value_that_can_not_travel_fails_in_the_caller_and_names_its_path() -> None:
@@ -174,10 +175,10 @@ async def test_a_stream_yields_all_items_in_order(command: str, concurrency: int
 @BOTH_PROFILES
 async def test_an_error_in_a_stream_arrives_after_the_items_before_it(concurrency: int) -> None:
     async with new_pool(concurrency=concurrency) as pool:
-        items = []
+        stream = pool.execute_stream("count", {"n": 200, "fail_at": 100})
+        items = [await anext(stream) for _ in range(100)]
         with pytest.raises(ValueError, match="at 100"):
-            async for item in pool.execute_stream("count", {"n": 200, "fail_at": 100}):
-                items.append(item)
+            await anext(stream)
     assert items == list(range(100))
 
 
@@ -191,6 +192,7 @@ async def test_leaving_a_stream_early_closes_the_generator_and_keeps_the_worker(
             async for item in stream:
                 if item == 50:
                     break
+        await until(lambda: pool.stats().stopping == 0, "the worker confirms")
         assert await pool.execute("how_stopped") == "generator closed"
         assert await pool.execute("pid") == before
         stats = pool.stats()

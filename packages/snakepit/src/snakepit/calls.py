@@ -157,10 +157,22 @@ class StreamBuffer:
         self._finished = False
         self._error: SnakepitError | None = None
         self._waiting: asyncio.Future[None] | None = None
+        self._granted = STREAM_CREDIT
         self._taken = 0
 
     def push(self, items: list[Any]) -> None:
-        """Append items that arrived."""
+        """Append items that arrived; after the end, which the consumer was told, they are dropped.
+
+        Raises:
+            ProtocolError: they are more than were granted.
+        """
+        if self._finished:
+            return
+        if len(items) > self._granted:
+            raise ProtocolError(
+                f"a stream brought {len(items)} items when {self._granted} were granted"
+            )
+        self._granted -= len(items)
         self._items.extend(items)
         self._wake()
 
@@ -193,6 +205,7 @@ class StreamBuffer:
         if self._taken < STREAM_CREDIT // 2 or self._finished:
             return 0
         due, self._taken = self._taken, 0
+        self._granted += due
         return due
 
     def _wake(self) -> None:

@@ -53,6 +53,9 @@ class WorkerEvents(Protocol):
         ``interrupted``: it was broken off by force, so the worker is suspect.
         """
 
+    def worker_dying(self, worker_id: str) -> None:
+        """The worker can't take calls any more; those it has are about to end."""
+
     def worker_lost(self, worker_id: str, error: WorkerLost) -> None:
         """The worker is dead, and its calls have ended."""
 
@@ -159,11 +162,14 @@ class WorkerProcess:
         await self._ready
 
     def attach(self, events: WorkerEvents) -> None:
-        """Report to ``events`` from now on."""
+        """Report to ``events`` from now on.
+
+        Raises:
+            WorkerStartFailed: it died since it became ready.
+        """
+        if self._dying is not None:
+            raise WorkerStartFailed(f"worker {self.worker_id} died as soon as it was ready")
         self._events = events
-        if self._gone.done():
-            # It died between its readiness and now.
-            events.worker_lost(self.worker_id, self._lost_error(ExitReport(), Outcome.NONE))
 
     def kill(self, reason: str) -> None:
         """End the process and all it started; ``reason`` goes into the errors of its calls."""
@@ -190,6 +196,8 @@ class WorkerProcess:
 
     def _on_closed(self, error: Exception | None) -> None:
         if self._dying is None:
+            if self._events is not None:
+                self._events.worker_dying(self.worker_id)
             if error is not None:
                 logger.error("worker %s broke the protocol: %s", self.worker_id, error)
                 self.kill(f"broke the protocol: {error}")

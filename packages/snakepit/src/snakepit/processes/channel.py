@@ -23,6 +23,8 @@ _READ_BYTES = 1 << 16
 _MAX_FDS = 32
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_MAX_FDS * array.array("i").itemsize)
 _SEND_PATIENCE_MS = 2000
+# Or else the next process that is started inherits what was meant for another.
+_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class ChannelClosed(Exception):
@@ -83,9 +85,9 @@ class Channel:
             ChannelClosed: the peer closed its end.
         """
         try:
-            # Python receives with MSG_CMSG_CLOEXEC, so no descriptor leaks into a process started
-            # meanwhile.
-            data, ancillary, flags, _ = self._sock.recvmsg(_READ_BYTES, _ANCILLARY_BYTES)
+            data, ancillary, flags, _ = self._sock.recvmsg(
+                _READ_BYTES, _ANCILLARY_BYTES, _CLOSE_ON_EXEC
+            )
         except (BlockingIOError, InterruptedError):
             return []
         except OSError as error:

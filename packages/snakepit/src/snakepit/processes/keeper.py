@@ -7,7 +7,7 @@ gone. It never runs user code.
 Messages from the host::
 
     {"op": "spawn", "id": n, "argv": [...], "env": {...} | null, "cwd": "..." | null, "nfds": k}
-        the k descriptors become 3, 4, ... in the child, the last one also its stdout and stderr
+        the last of the k descriptors becomes the child's stdout and stderr, the others 3, 4, ...
     {"op": "kill", "pid": p}        SIGKILL to the process group
     {"op": "stop"}                  kill all, then exit
 
@@ -39,6 +39,7 @@ _CHILDREN_FILE = "/proc/self/task/{pid}/children"
 
 def main(fd: int, host_pid: int) -> None:
     """Run the keeper on the channel ``fd`` until its host ends or says stop."""
+    os.set_inheritable(fd, False)  # it had to be inheritable to get here
     become_subreaper()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Keeper(Channel(socket.socket(fileno=fd)), host_pid).run()
@@ -200,13 +201,10 @@ def _child(
         if cwd is not None:
             os.chdir(cwd)
         # First out of the way, then to their places: a target may be the source of another.
-        spare = _FIRST_CHILD_FD + len(fds) + 1
-        moved = [_dup_from(fd, spare) for fd in [*fds, error_fd]]
-        for offset, fd in enumerate(moved[:-1]):
-            os.dup2(fd, _FIRST_CHILD_FD + offset, inheritable=True)
-        os.dup2(moved[-2], 1, inheritable=True)
-        os.dup2(moved[-2], 2, inheritable=True)
-        error_fd = moved[-1]
+        spare = _FIRST_CHILD_FD + len(fds)
+        *channels, output, error_fd = (_dup_from(fd, spare) for fd in [*fds, error_fd])
+        for target, fd in [*enumerate(channels, _FIRST_CHILD_FD), (1, output), (2, output)]:
+            os.dup2(fd, target, inheritable=True)
         os.execve(argv[0], argv, os.environ if env is None else env)
     except OSError as error:
         os.write(error_fd, str(error.errno).encode())

@@ -22,7 +22,6 @@ import gc
 import os
 import random
 import select
-import signal
 import socket
 import sys
 import threading
@@ -137,22 +136,22 @@ def _middle(channel: Channel, fds: list[int], keeper: int, pid_read: int, pid_wr
             os.close(pid_read)
             os.close(pid_write)
             channel.close()
-            _become_worker(WorkerDescriptors(*fds), keeper)
+            _become_worker(fds, keeper)
         os.write(pid_write, str(pid).encode())
     finally:
         os._exit(0)
 
 
-def _become_worker(descriptors: WorkerDescriptors, keeper: int) -> None:
+def _become_worker(fds: list[int], keeper: int) -> None:
+    data, control, output = fds
     die_with_parent(keeper)
     os.setpgid(0, 0)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    os.dup2(descriptors.output, 1, inheritable=True)
-    os.dup2(descriptors.output, 2, inheritable=True)
-    os.close(descriptors.output)
+    os.dup2(output, 1, inheritable=True)
+    os.dup2(output, 2, inheritable=True)
+    os.close(output)
     gc.enable()
     _reseed()
-    run_worker(descriptors)
+    run_worker(WorkerDescriptors(data, control))
 
 
 def _reseed() -> None:

@@ -19,7 +19,7 @@ from snakepit.processes.tree import PACKAGE_ROOT, ProcessTree
 _TEMPLATE_CODE = "from snakepit.processes.template import main; main(3)"
 _WORKER_CODE = (
     "from snakepit.worker.main import WorkerDescriptors, run_worker; "
-    "run_worker(WorkerDescriptors(3, 4, 5))"
+    "run_worker(WorkerDescriptors(3, 4))"
 )
 
 
@@ -166,10 +166,11 @@ class TemplateProcess:
             case "unsafe":
                 self._prepared.set_exception(UnsafeToFork("; ".join(message["reasons"])))
             case "refused":
+                cause = error_from_wire(message["error"])
                 failure = WorkerStartFailed(
-                    f"{self._spec.target} can't be imported and warmed up; see the cause"
+                    f"{self._spec.target} can't be imported and warmed up: {cause}"
                 )
-                failure.__cause__ = error_from_wire(message["error"])
+                failure.__cause__ = cause
                 self._prepared.set_exception(failure)
             case "forked":
                 future = self._forking.get(message["id"])

@@ -149,12 +149,12 @@ class Workforce:
             ) from error
         finally:
             self.starting -= 1
+        worker.attach(self)
         self.started += 1
         self.workers[worker_id] = worker
         self._completed[worker_id] = 0
         if self._owner is not None:
             self._owner.worker_ready(worker_id)
-        worker.attach(self)
 
     async def _new_worker(self, spec: WorkerSpec) -> DirectWorker:
         start_worker = getattr(self._adapter, "start_worker", None)
@@ -208,6 +208,11 @@ class Workforce:
             self._owner.call_ended(call)
         if worker_id in self._leaving:
             self._end_if_unwanted(worker_id)
+
+    def worker_dying(self, worker_id: str) -> None:
+        """See to it that no slot freed by the death gets a call."""
+        if self._owner is not None:
+            self._owner.worker_leaving(worker_id)
 
     def worker_lost(self, worker_id: str, error: WorkerLost) -> None:
         """Replace a worker that died."""

@@ -23,11 +23,10 @@ from snakepit.worker.target import load_target
 
 
 class WorkerDescriptors(NamedTuple):
-    """What a worker is born with: its ends of the two channels, and where its output goes."""
+    """What a worker is born with, besides its standard streams: its ends of the channels."""
 
     data: int
     control: int
-    output: int
 
 
 def run_worker(descriptors: WorkerDescriptors) -> NoReturn:
