@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from types import TracebackType
@@ -214,7 +214,7 @@ class Pool:
         session_id: str | None = None,
         timeout: Timeout = USE_DEFAULT,
         idempotent: bool = False,
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any]:
         """Iterate over the items a command yields. Leaving the loop early stops the producer.
 
         The producer is never more than 32 items ahead. An error of the command arrives after the
@@ -246,7 +246,7 @@ class Pool:
 
     def execute_in_session_stream(
         self, session_id: str, command: str, args: Mapping[str, Any] | None = None, **options: Any
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any]:
         """As ``execute_stream`` with ``session_id``."""
         return self.execute_stream(command, args, session_id=session_id, **options)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ class Session:
 
     def execute_stream(
         self, command: str, args: Mapping[str, Any] | None = None, **options: Any
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any]:
         """As :meth:`Pool.execute_stream`, in this session."""
         return self._pool.execute_stream(command, args, session_id=self.session_id, **options)
 
