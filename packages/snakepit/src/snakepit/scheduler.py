@@ -56,8 +56,9 @@ class Scheduler:
         return self._workers[worker_id].load
 
     def worker_of(self, session_id: str) -> str | None:
-        """The worker a session is bound to."""
-        return self._sessions.get(session_id)
+        """The worker a session is bound to, if that worker still exists."""
+        worker_id = self._sessions.get(session_id)
+        return worker_id if worker_id in self._workers else None
 
     # --- calls -----------------------------------------------------------------------------
 
