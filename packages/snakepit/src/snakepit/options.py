@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from datetime import timedelta
 from enum import Enum
 from typing import Final, Literal
@@ -31,7 +31,7 @@ def seconds(name: str, value: float | timedelta) -> float:
     """
     number = value.total_seconds() if isinstance(value, timedelta) else value
     valid = isinstance(number, int | float) and not isinstance(number, bool)
-    if not valid or not math.isfinite(number) or number <= 0:
+    if not valid or not 0 < number <= sys.float_info.max:
         raise ConfigurationError(
             f"{name} is {value!r}; it has to be a positive number of seconds or a timedelta",
             details={"option": name},
