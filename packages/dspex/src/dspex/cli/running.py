@@ -1,0 +1,148 @@
+"""Running one command: from the common options to a result on standard output."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, fields
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from dspex.cli.failures import report
+
+if TYPE_CHECKING:
+    from dspex.client import AsyncClient
+
+NOTICE = (
+    "Note: answers come from the embedded model (135 million weights), which is there to try "
+    "things out. For a real one: --model openai/NAME, or --model gguf:PATH."
+)
+
+Model = Annotated[
+    str | None,
+    typer.Option("--model", help="embedded, gguf:PATH or PROVIDER/NAME.", show_default=False),
+]
+Workers = Annotated[int, typer.Option("--workers", help="Processes that run programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout", help="Seconds for the answer, once all is loaded.", show_default=False
+    ),
+]
+ApiBase = Annotated[
+    str | None,
+    typer.Option("--api-base", help="Address of the provider's server.", show_default=False),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """The options that every command has which talks to a model."""
+
+    model: Model = None
+    workers: Workers = 1
+    as_json: AsJson = False
+    timeout: Timeout = None
+    api_base: ApiBase = None
+    debug: Debug = False
+
+    def settings(self) -> dict[str, Any]:
+        """Return those that were given, as settings; the others come from the environment."""
+        given = {
+            "model": self.model,
+            "workers": self.workers,
+            "timeout": self.timeout,
+            "api_base": self.api_base,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What a command prints: an object for `--json`, and lines for people."""
+
+    data: Mapping[str, Any]
+    lines: list[str]
+
+
+Work = Callable[..., Awaitable[Output]]
+
+
+def command(work: Work) -> Callable[..., None]:
+    """Make a command of `work(client, ...)`: add the common options, run it, print its output."""
+
+    def run(**given: Any) -> None:
+        common = Common(**{field.name: given.pop(field.name) for field in fields(Common)})
+        failing_with_exit_code(
+            lambda: _show(asyncio.run(_run(work, common, given)), common), debug=common.debug
+        )
+
+    # The client's class is not imported for `--help`, so its name means nothing yet.
+    hints = get_type_hints(work, localns={"AsyncClient": Any}, include_extras=True)
+    hints |= get_type_hints(Common, include_extras=True)
+    own = list(inspect.signature(work).parameters.values())[1:]
+    parameters = [
+        each.replace(kind=each.POSITIONAL_OR_KEYWORD, annotation=hints[each.name])
+        for each in (*own, *inspect.signature(Common).parameters.values())
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__name__, run.__doc__ = work.__name__, work.__doc__
+    return run
+
+
+def failing_with_exit_code(action: Callable[[], object], *, debug: bool) -> None:
+    """Run `action`; on an error tell it in a line and leave with its exit code."""
+    # What goes wrong is told once, by us; the libraries' warnings are for --debug.
+    logging.basicConfig(handlers=None if debug else [logging.NullHandler()])
+    try:
+        action()
+    except (BrokenPipeError, typer.Exit):
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        raise typer.Exit(report(error, debug=debug)) from None
+
+
+async def open_visibly(client: AsyncClient) -> None:
+    """Open a client, on a terminal with a sign of life while the model loads."""
+    opening = asyncio.ensure_future(client.open())
+    try:
+        if sys.stderr.isatty():
+            # In a thread: importing rich takes time, and the processes are starting meanwhile.
+            rich_status = await asyncio.to_thread(import_module, "rich.status")
+            rich_console = await asyncio.to_thread(import_module, "rich.console")
+            with rich_status.Status("Loading the model", console=rich_console.Console(stderr=True)):
+                await opening
+        await opening
+    finally:
+        if not opening.done():
+            opening.cancel()
+            await asyncio.wait([opening])
+
+
+async def _run(work: Work, common: Common, given: Mapping[str, Any]) -> Output:
+    from dspex.client import AsyncClient
+
+    client = AsyncClient(**common.settings())
+    if client.settings.model == "embedded" and sys.stderr.isatty() and not common.as_json:
+        typer.echo(NOTICE, err=True)
+    try:
+        await open_visibly(client)
+        return await work(client, **given)
+    finally:
+        await client.close()
+
+
+def _show(output: Output, common: Common) -> None:
+    if common.as_json:
+        typer.echo(json.dumps(output.data, ensure_ascii=False, default=str))
+    else:
+        typer.echo("\n".join(output.lines))
