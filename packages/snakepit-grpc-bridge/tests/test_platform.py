@@ -218,6 +218,40 @@ async def test_instances() -> None:
             await call(address)
 
 
+async def test_a_sessions_calls_wait_for_the_worker_that_keeps_its_instances() -> None:
+    async with running(workers=2) as platform:
+        inside, done = asyncio.Event(), asyncio.Event()
+
+        async def wait() -> None:
+            inside.set()
+            await done.wait()
+
+        await platform.tools.register("wait", wait)
+        async with platform.sessions.open() as session, platform.sessions.open() as other:
+            counter = await platform.dspy.create_instance(
+                "bridge_programs.Counter", session_id=session.id
+            )
+            blocked = asyncio.create_task(
+                platform.dspy.call("bridge_programs", "waits_for_the_host", session_id=session.id)
+            )
+            await inside.wait()
+            late = asyncio.create_task(
+                platform.dspy.call(f"stored.{counter}", session_id=session.id)
+            )
+            # The free worker serves others meanwhile.
+            numbers = [
+                await platform.dspy.call(
+                    "bridge_programs.Counter", "twice", [n], session_id=other.id
+                )
+                for n in range(3)
+            ]
+            assert numbers == [0, 2, 4]
+            assert platform.pool.stats().queued == 1
+            done.set()
+            assert await late == 1
+            await blocked
+
+
 async def test_an_instances_signature_is_checked_at_the_call_site() -> None:
     async with running({"answer": "yes"}) as platform, platform.sessions.open() as session:
         with pytest.raises(SignatureInvalid):

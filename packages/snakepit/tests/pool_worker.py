@@ -152,6 +152,16 @@ class Worker:
         return await snakepit.current_call().acall_host(name, args)
 
     @snakepit.command
+    def call_host_in_own_loop(self, name: str, n: int) -> Any:
+        call = snakepit.current_call()
+
+        async def work() -> tuple[Any, list[Any]]:
+            stream = call.acall_host_stream("numbers", {"n": n})
+            return await call.acall_host(name, {"n": n}), [item async for item in stream]
+
+        return asyncio.run(work())
+
+    @snakepit.command
     def call_host_in_threads(self, name: str, count: int) -> list[Any]:
         results: list[Any] = []
 

@@ -269,6 +269,16 @@ async def test_threads_of_a_command_call_the_host_side_by_side() -> None:
         assert await pool.execute("call_host_in_threads", args) == [2 * i for i in range(16)]
 
 
+async def test_a_sync_command_that_runs_a_loop_of_its_own_can_call_the_host() -> None:
+    async def double(call: HostCall, n: int) -> int:
+        return 2 * n
+
+    functions = {"double": double, "numbers": numbers}
+    async with new_pool(host_functions=functions) as pool:
+        args = {"name": "double", "n": 100}
+        assert await pool.execute("call_host_in_own_loop", args) == (200, list(range(100)))
+
+
 @BOTH_PROFILES
 async def test_calls_nest_through_one_worker_without_deadlock(concurrency: int) -> None:
     async def nest(call: HostCall, n: int) -> Any:

@@ -72,6 +72,7 @@ class Call:
         "started_at",
         "state",
         "stream",
+        "strict",
         "submitted_at",
         "wire_id",
         "worker_id",
@@ -88,6 +89,7 @@ class Call:
         deadline: float | None = None,
         idempotent: bool = False,
         stream: StreamBuffer | None = None,
+        strict: bool = False,
         depth: int = 0,
     ) -> None:
         self.command = command
@@ -97,6 +99,8 @@ class Call:
         self.deadline = deadline
         self.idempotent = idempotent
         self.stream = stream
+        #: Whether it waits for its session's worker rather than run on another.
+        self.strict = strict
         self.depth = depth
         self.state = CallState.NEW
         self.outcome: CallOutcome | None = None

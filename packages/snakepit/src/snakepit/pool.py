@@ -14,13 +14,12 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, get_args
 
 from snakepit.adapter import Adapter, require_valid
 from snakepit.calls import Call, CallEvent, CallState, StreamBuffer
 from snakepit.deadlines import Deadlines
 from snakepit.errors import (
-    CallDepthExceeded,
     CallTimeout,
     ConfigurationError,
     Outcome,
@@ -28,14 +27,15 @@ from snakepit.errors import (
     PoolClosed,
     SnakepitError,
 )
-from snakepit.link.host_calls import HostCall, HostFunction, ancestry
+from snakepit.link.host_calls import HostFunction
+from snakepit.nesting import earliest_deadline, find_lender, nested_depth
 from snakepit.options import USE_DEFAULT, Timeout, seconds, whole_number
 from snakepit.scheduler import Scheduler
 from snakepit.session import Session, generate_session_id
 from snakepit.stats import Counters, PoolStats, WorkerInfo
 from snakepit.supervision.workforce import Workforce
 
-_MAX_CALL_DEPTH = 32
+Affinity = Literal["hint", "strict_queue"]
 
 
 class Pool:
@@ -174,6 +174,7 @@ class Pool:
         *,
         session_id: str | None = None,
         timeout: Timeout = USE_DEFAULT,
+        affinity: Affinity = "hint",
         idempotent: bool = False,
     ) -> Any:
         """Run a command on a worker and return its result.
@@ -183,6 +184,9 @@ class Pool:
             args: its keyword arguments.
             session_id: calls of one session prefer the worker that served it before.
             timeout: seconds it may take in all, or None for no limit; the pool's by default.
+            affinity: "hint": run where there is room when the session's worker is busy.
+                "strict_queue": wait for that worker, for commands that need what it keeps of the
+                session; when it has ended, another takes its place.
             idempotent: running it twice does no harm; errors then say that it may be retried.
 
         Raises:
@@ -197,7 +201,7 @@ class Pool:
             PoolClosed, PoolBroken: the pool takes no calls.
             CallDepthExceeded: workers and host functions call each other without end.
         """
-        call = self._new_call(command, args, session_id, timeout, idempotent, None)
+        call = self._new_call(command, args, session_id, timeout, idempotent, None, affinity)
         self._submit(call)
         try:
             return await call.answer
@@ -213,6 +217,7 @@ class Pool:
         *,
         session_id: str | None = None,
         timeout: Timeout = USE_DEFAULT,
+        affinity: Affinity = "hint",
         idempotent: bool = False,
     ) -> AsyncGenerator[Any]:
         """Iterate over the items a command yields. Leaving the loop early stops the producer.
@@ -224,7 +229,7 @@ class Pool:
         Raises: as ``execute``.
         """
         buffer = StreamBuffer()
-        call = self._new_call(command, args, session_id, timeout, idempotent, buffer)
+        call = self._new_call(command, args, session_id, timeout, idempotent, buffer, affinity)
         self._submit(call)
         try:
             while True:
@@ -295,26 +300,27 @@ class Pool:
         timeout: Timeout,
         idempotent: bool,
         stream: StreamBuffer | None,
+        affinity: Affinity,
     ) -> Call:
+        if affinity not in get_args(Affinity):
+            raise ConfigurationError(
+                f"affinity is {affinity!r}; it has to be one of {get_args(Affinity)}"
+            )
         loop = self._usable_loop()
         limit = self._timeout if timeout is USE_DEFAULT else timeout
-        chain = ancestry()
-        depth = chain[-1].parent.depth + 1 if chain else 0
-        if depth > _MAX_CALL_DEPTH:
-            raise CallDepthExceeded(
-                f"{command!r} is nested {depth} calls deep; look for a host function and a command "
-                "that call each other without end"
-            )
+        depth = nested_depth(command)
         now = time.monotonic()
+        own_deadline = None if limit is None else now + seconds("timeout", limit)
         return Call(
             command,
             args or {},
             answer=loop.create_future(),
             submitted_at=now,
             session_id=session_id,
-            deadline=_deadline(now, limit, chain),
+            deadline=earliest_deadline(own_deadline),
             idempotent=idempotent,
             stream=stream,
+            strict=affinity == "strict_queue",
             depth=depth,
         )
 
@@ -341,11 +347,12 @@ class Pool:
 
     def _submit(self, call: Call) -> None:
         """Start a call or queue it; errors of the caller's making are raised here."""
-        lender = self._lender(call)
+        lender = find_lender(call, self._running, self._scheduler)
         if lender is None:
             worker_id = self._scheduler.submit(call)
         else:
             worker_id, call.parent_id = lender.worker_id, lender.call_id
+            self._scheduler.borrowed(call, worker_id)
         self._counters.submitted += 1
         if call.deadline is not None and self._deadlines.add(call, call.deadline):
             self._arm(call.deadline)
@@ -353,22 +360,6 @@ class Pool:
             call.apply(CallEvent.QUEUE)
         else:
             self._start(call, worker_id)
-
-    def _lender(self, call: Call) -> HostCall | None:
-        """The worker's call, waiting in one of this pool's workers, in whose slot this call may
-        run.
-
-        A call made by a host function goes back into the worker that waits for that function, when
-        it belongs to the same session, or when no other worker is free: waiting for a slot that
-        only its own end could free would be a deadlock.
-        """
-        for host_call in reversed(ancestry()):
-            parent = host_call.parent
-            if parent.worker_id != host_call.worker_id or parent not in self._running:
-                continue
-            if call.session_id == parent.session_id or not self._scheduler.has_free_slot():
-                return host_call
-        return None
 
     def _start(self, call: Call, worker_id: str) -> None:
         call.apply(CallEvent.START)
@@ -473,15 +464,6 @@ class Pool:
                 broken.__cause__ = error
                 call.fail(broken)
                 self._give_up(call)
-
-
-def _deadline(
-    now: float, limit: float | timedelta | None, chain: tuple[HostCall, ...]
-) -> float | None:
-    """The earlier of the call's own limit and that of the call it is nested in."""
-    own = None if limit is None else now + seconds("timeout", limit)
-    outer = chain[-1].parent.deadline if chain else None
-    return min((deadline for deadline in (own, outer) if deadline is not None), default=None)
 
 
 def _timeout_error(call: Call, now: float) -> CallTimeout:

@@ -1,8 +1,8 @@
 """Which call runs on which worker. Pure: no IO, no clock, no task.
 
 A worker has as many slots as its concurrency. A call goes to the least loaded worker with a free
-slot (ties rotate), or into a bounded FIFO queue. A call of a session prefers the worker that served
-the session before (affinity ``hint``).
+slot (ties rotate), or into a bounded FIFO queue. A call of a session prefers the worker that
+served the session before (affinity ``hint``), or waits for that one (``strict_queue``).
 """
 
 from __future__ import annotations
@@ -68,10 +68,11 @@ class Scheduler:
         Raises:
             PoolSaturated: the queue is full.
         """
-        if not self._queue:
-            worker_id = self._place(call)
-            if worker_id is not None:
-                return worker_id
+        # Whoever waits can't run now: all are asked again when a slot becomes free. So the new call
+        # overtakes only those that wait for a worker it does not need.
+        worker_id = self._place(call)
+        if worker_id is not None:
+            return worker_id
         if len(self._queue) >= self._queue_limit:
             raise PoolSaturated(
                 f"{len(self._queue)} calls wait already, which is the limit; "
@@ -80,6 +81,11 @@ class Scheduler:
             )
         self._queue.append(call)
         return None
+
+    def borrowed(self, call: Call, worker_id: str) -> None:
+        """A call runs in the slot of another one; what it keeps of its session is there."""
+        if call.session_id is not None and self.home_of(call.session_id) is None:
+            self._bind(call.session_id, worker_id)
 
     def withdraw(self, call: Call) -> None:
         """Take a call that has not started out of the queue."""
@@ -93,13 +99,19 @@ class Scheduler:
 
     def next(self) -> tuple[Call, str] | None:
         """The next queued call that can start, and its worker; a slot is taken for it."""
-        if not self._queue:
+        if not self._queue or not self.has_free_slot():
             return None
-        worker_id = self._place(self._queue[0])
-        return None if worker_id is None else (self._queue.popleft(), worker_id)
+        for call in self._queue:
+            worker_id = self._place(call)
+            if worker_id is not None:
+                self._queue.remove(call)
+                return call, worker_id
+        return None
 
     def _place(self, call: Call) -> str | None:
-        worker_id = self._bound(call.session_id) or self._least_loaded()
+        worker_id = self._bound(call.session_id)
+        if worker_id is None and not (call.strict and self.home_of(call.session_id)):
+            worker_id = self._least_loaded()
         if worker_id is None:
             return None
         self._workers[worker_id].load += 1
@@ -107,6 +119,12 @@ class Scheduler:
         if call.session_id is not None:
             self._bind(call.session_id, worker_id)
         return worker_id
+
+    def home_of(self, session_id: str | None) -> str | None:
+        """The worker a session is bound to, if it lives and takes calls: where strict calls run."""
+        worker_id = None if session_id is None else self._sessions.get(session_id)
+        slots = None if worker_id is None else self._workers.get(worker_id)
+        return worker_id if slots is not None and not slots.closed else None
 
     def _bound(self, session_id: str | None) -> str | None:
         worker_id = None if session_id is None else self._sessions.get(session_id)

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import snakepit
 from snakepit.errors import SnakepitError
@@ -54,6 +54,8 @@ class DspyService:
         self._settings = settings
         self._model = dict(model)
         self._records = InstanceRecords()
+        #: Sessions that have instances in a worker, or may come to have one by a call in flight.
+        self._kept: set[str] = set()
         self._forgetting: set[asyncio.Task[None]] = set()
         sessions.on_close(self._session_closed)
 
@@ -292,6 +294,8 @@ class DspyService:
         """Make a call that may use instances in the session's worker, and leave some there."""
         budget = self._budget(timeout)
         arguments["context"] = await self._context(session_id, config)
+        if arguments.get("keep", True):
+            self._kept.add(session_id)
         try:
             answer = await self._execute(command, arguments, session_id, budget)
         except InstanceNotFound as error:
@@ -308,7 +312,11 @@ class DspyService:
     async def _execute(
         self, command: str, arguments: Mapping[str, Any], session_id: str, budget: float
     ) -> Any:
-        return await self._pool.execute(command, arguments, session_id=session_id, timeout=budget)
+        # What the session keeps is in one worker: its calls wait for that one.
+        affinity: Literal["hint", "strict_queue"] = "strict_queue" if session_id in self._kept else "hint"
+        return await self._pool.execute(
+            command, arguments, session_id=session_id, timeout=budget, affinity=affinity
+        )
 
     async def _context(self, session_id: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
         own = await self._variables.list(session_id)
@@ -329,6 +337,7 @@ class DspyService:
     # --- the end of a session ------------------------------------------------------------------
 
     async def _session_closed(self, session_id: str) -> None:
+        self._kept.discard(session_id)
         instance_ids = self._records.drop(session_id)
         if instance_ids:
             await self._forget_later(session_id, instance_ids)
@@ -347,7 +356,11 @@ class DspyService:
     async def _forget(self, session_id: str, instance_ids: list[str]) -> None:
         try:
             await self._pool.execute(
-                "dspy.forget", {"instance_ids": instance_ids}, session_id=session_id, timeout=None
+                "dspy.forget",
+                {"instance_ids": instance_ids},
+                session_id=session_id,
+                timeout=None,
+                affinity="strict_queue",
             )
         except SnakepitError as error:
             _log.debug("the worker of session %r has nothing to forget: %s", session_id, error)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
 from snakepit.calls import Call
 from snakepit.errors import SnakepitError, StreamingNotSupported, UnknownCommand, error_to_wire
+from snakepit.iteration import iterate_in_threads
 from snakepit.wire.frames import Frame, FrameType
 from snakepit.wire.messages import CallRequest, bare_frame, read_call, read_value, value_frame
 
@@ -148,7 +149,7 @@ class HostCalls:
             raise StreamingNotSupported(f"the host function {request.command!r} returns one value")
         credit = self._credit[call.call_id]
         stream = function(call, **request.args)
-        items = stream if inspect.isasyncgen(stream) else _in_threads(stream)
+        items = stream if inspect.isasyncgen(stream) else iterate_in_threads(stream)
         try:
             async for item in items:
                 await credit.acquire()
@@ -163,15 +164,3 @@ class HostCalls:
 
 def _streams(function: HostFunction) -> bool:
     return inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function)
-
-
-_END = object()
-
-
-async def _in_threads(generator: Generator[Any]) -> AsyncGenerator[Any]:
-    """The items of a blocking generator; each step runs in a thread."""
-    try:
-        while (item := await asyncio.to_thread(next, generator, _END)) is not _END:
-            yield item
-    finally:
-        await asyncio.to_thread(generator.close)

@@ -21,13 +21,13 @@ from collections.abc import (
     Callable,
     Coroutine,
     Generator,
-    Iterator,
     Mapping,
 )
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from snakepit.errors import SnakepitError
+from snakepit.iteration import iterate_in_threads
 from snakepit.wire.frames import Frame, FrameType
 from snakepit.wire.messages import CallRequest, read_call, read_value
 from snakepit.worker.calls import (
@@ -315,7 +315,7 @@ class SerialEngine:
 
     def call_host_stream(
         self, context: CallContext, name: str, args: Mapping[str, Any]
-    ) -> Iterator[Any]:
+    ) -> Generator[Any]:
         with self._outgoing.open(Outgoing, context, name, args, stream=True) as call:
             while not call.finished:
                 yield from self._next_reply(context, call)
@@ -332,6 +332,9 @@ class SerialEngine:
         return call.take(frame)
 
     async def acall_host(self, context: CallContext, name: str, args: Mapping[str, Any]) -> Any:
+        if asyncio.get_running_loop() is not self._loop:
+            # A loop that the command runs itself: nobody else reads while its thread waits in it.
+            return await asyncio.to_thread(self.call_host, context, name, args)
         with self._outgoing.open(AsyncOutgoing, context, name, args) as call:
             while not call.finished:
                 call.take(await call.next_frame())
@@ -340,6 +343,10 @@ class SerialEngine:
     async def acall_host_stream(
         self, context: CallContext, name: str, args: Mapping[str, Any]
     ) -> AsyncIterator[Any]:
+        if asyncio.get_running_loop() is not self._loop:
+            async for item in iterate_in_threads(self.call_host_stream(context, name, args)):
+                yield item
+            return
         with self._outgoing.open(AsyncOutgoing, context, name, args, stream=True) as call:
             while not call.finished:
                 for item in call.take(await call.next_frame()):
