@@ -56,7 +56,7 @@ def test_durations(value: float | timedelta, expected: float) -> None:
     ids=lambda value: repr(value)[:20],
 )
 def test_what_is_no_duration_is_refused_by_name(value: Any) -> None:
-    with pytest.raises(ConfigurationError, match="^grace is .*positive number of seconds") as err:
+    with pytest.raises(ConfigurationError, match=r"^grace is .*positive number of seconds") as err:
         seconds("grace", value)
     assert err.value.details == {"option": "grace"}
 

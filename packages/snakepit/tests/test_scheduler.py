@@ -19,8 +19,10 @@ from snakepit.scheduler import Scheduler
 NO_ANSWER = cast("Future[Any]", None)
 
 
-def new_call(session_id: str | None = None) -> Call:
-    return Call("work", {}, answer=NO_ANSWER, submitted_at=0.0, session_id=session_id)
+def new_call(session_id: str | None = None, *, strict: bool = False) -> Call:
+    return Call(
+        "work", {}, answer=NO_ANSWER, submitted_at=0.0, session_id=session_id, strict=strict
+    )
 
 
 def new_scheduler(*capacities: int, queue_limit: int = 100) -> Scheduler:
@@ -172,14 +174,6 @@ def test_queued_calls_start_first_come_first_served() -> None:
     assert scheduler.next() is None
 
 
-def test_no_call_overtakes_those_that_wait_even_if_a_slot_is_free() -> None:
-    scheduler = new_scheduler(1)
-    submit(scheduler, None, None)
-    scheduler.release("w1")
-    assert submit(scheduler, None) == [None]
-    assert scheduler.queued == 2
-
-
 def test_a_session_in_the_queue_goes_to_its_worker_if_that_is_free_too() -> None:
     scheduler = new_scheduler(1, 1)
     assert submit(scheduler, "s", None, "s") == ["w1", "w2", None]
@@ -257,7 +251,9 @@ SESSIONS = st.sampled_from([None, "a", "b", "c"])
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Calls and workers in any order, beside a record of what has to be true."""
+    """Calls and workers in any order, beside a record of what has to be true. After every event
+    the calls that wait are asked, as a pool does.
+    """
 
     @initialize(limit=st.integers(0, 4))
     def begin(self, limit: int) -> None:
@@ -278,7 +274,14 @@ class AnyOrder(RuleBasedStateMachine):
         loads = {worker: self.load(worker) for worker in self.capacity.keys() - self.closed}
         return {worker: load for worker, load in loads.items() if load < self.capacity[worker]}
 
+    def can_start(self, call: Call) -> bool:
+        home = self.bound.get(call.session_id or "")
+        if call.strict and home in self.capacity.keys() - self.closed:
+            return home in self.free()
+        return bool(self.free())
+
     def start(self, call: Call, worker_id: str) -> None:
+        assert self.can_start(call)
         free = self.free()
         own = self.bound.get(call.session_id or "")
         if own in free:
@@ -295,20 +298,21 @@ class AnyOrder(RuleBasedStateMachine):
         """What a pool does after every event."""
         while (assignment := self.scheduler.next()) is not None:
             call, worker_id = assignment
-            assert call is self.queue.pop(0)
+            assert call is next(filter(self.can_start, self.queue))
+            self.queue.remove(call)
             self.start(call, worker_id)
-        assert not self.queue or not self.free()
+        assert not any(map(self.can_start, self.queue))
 
-    @rule(session=SESSIONS)
-    def submit(self, session: str | None) -> None:
-        call = new_call(session)
-        if not self.free() and len(self.queue) >= self.limit:
+    @rule(session=SESSIONS, strict=st.booleans())
+    def submit(self, session: str | None, strict: bool) -> None:
+        call = new_call(session, strict=strict)
+        if not self.can_start(call) and len(self.queue) >= self.limit:
             with pytest.raises(PoolSaturated):
                 self.scheduler.submit(call)
             return
         worker_id = self.scheduler.submit(call)
         if worker_id is None:
-            assert not self.free()
+            assert not self.can_start(call)
             self.queue.append(call)
         else:
             self.start(call, worker_id)
@@ -341,6 +345,7 @@ class AnyOrder(RuleBasedStateMachine):
         worker_id = data.draw(st.sampled_from(list(self.capacity)))
         self.closed.add(worker_id)
         self.scheduler.close_worker(worker_id)
+        self.start_waiting()
 
     @precondition(lambda self: self.capacity)
     @rule(data=st.data(), calls_end_first=st.booleans())
@@ -359,11 +364,13 @@ class AnyOrder(RuleBasedStateMachine):
             self.running = {c: w for c, w in self.running.items() if w != worker_id}
             self.scheduler.remove_worker(worker_id)
             del self.capacity[worker_id]
+        self.start_waiting()
 
     @rule(session=st.sampled_from("abc"))
     def release_session(self, session: str) -> None:
         assert self.scheduler.release_session(session) == (session in self.bound)
         self.bound.pop(session, None)
+        self.start_waiting()
 
     @invariant()
     def the_scheduler_agrees(self) -> None:
