@@ -7,7 +7,7 @@ import keyword
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, Self
 
 from dspex.client import AsyncClient, Client
 from dspex.default import default_client
@@ -215,7 +215,7 @@ class Module:
             module=cls.__name__,
         )
 
-    def __new__(cls) -> NoReturn:
+    def __new__(cls) -> Self:
         raise TypeError(f"{cls.__name__} lives in a worker; use {cls.__name__}.create()")
 
     @classmethod
