@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from dspex.errors import ConfigurationError, PoolClosed
-from dspex.loop_thread import LoopThread
+from dspex.loop_thread import LoopThread, _Call
 
 
 @pytest.fixture
@@ -68,6 +68,19 @@ def test_an_interrupt_cancels_the_call(loop: LoopThread) -> None:
         loop.run(block())
     assert cancelled.wait(5)
     assert loop.run(forty_two()) == 42
+
+
+async def test_a_call_cancelled_before_it_began_never_runs() -> None:
+    began: list[bool] = []
+
+    async def work() -> None:
+        began.append(True)
+
+    call = _Call(asyncio.get_running_loop(), work())
+    call.cancel()
+    call.start()
+    await asyncio.sleep(0)
+    assert began == []
 
 
 def test_a_call_from_the_loop_itself_is_refused_instead_of_waiting_for_ever(

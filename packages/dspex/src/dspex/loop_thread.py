@@ -7,11 +7,44 @@ import concurrent.futures
 import os
 import threading
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from dspex.errors import ConfigurationError, PoolClosed
 
 T = TypeVar("T")
+
+
+class _Call(Generic[T]):
+    """One coroutine on its way to the loop; all but `result` is touched on the loop's thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> None:
+        self.result: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._loop = loop
+        self._work = work
+        self._task: asyncio.Task[T] | None = None
+        self._cancelled = False
+
+    def start(self) -> None:
+        if not self._cancelled:
+            self._task = self._loop.create_task(self._work)
+            self._task.add_done_callback(self._ended)
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        if self._task is None:
+            self._work.close()
+        else:
+            self._task.cancel()
+
+    def _ended(self, task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            error: BaseException | None = PoolClosed("the client was closed while this call ran")
+        else:
+            error = task.exception()
+        if error is None:
+            self.result.set_result(task.result())
+        else:
+            self.result.set_exception(error)
 
 
 class LoopThread:
@@ -42,15 +75,15 @@ class LoopThread:
         except BaseException:
             work.close()
             raise
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        call = _Call(self._loop, work)
         try:
-            return future.result()
-        except concurrent.futures.CancelledError:
-            raise PoolClosed("the client was closed while this call ran") from None
-        except BaseException:
-            # Ctrl-C, or any error raised here by a signal handler: nobody waits for the work now.
-            future.cancel()
-            raise
+            # An interrupt may come in the middle of this, too: it is the call that is cancelled,
+            # whether or not it has begun.
+            self._loop.call_soon_threadsafe(call.start)
+            return call.result.result()
+        finally:
+            if not call.result.done():
+                self._loop.call_soon_threadsafe(call.cancel)
 
     def start_soon(self, work: Coroutine[Any, Any, object]) -> None:
         """Run `work` without waiting for it; for finalizers, which may run on any thread."""
