@@ -47,8 +47,8 @@ class Adapter(Protocol):
 
     - ``async init() -> None``: before the first worker; an exception becomes AdapterInitFailed.
     - ``async start_worker(spec: WorkerSpec) -> worker``: any object, which ``execute`` gets back.
-      It may have the attributes ``pid``, ``kill()`` (end it at once; called when a call does not
-      stop) and ``async stop()``.
+      It may have the attributes ``pid``, ``async stop()`` (end it in order, when the pool ends) and
+      ``kill()`` (end it at once: a call of it does not stop, or ``stop`` is missing or slow).
     - ``execute_stream(worker, command, args, options) -> AsyncIterator``: without it, streams are
       refused.
     - ``async terminate(reason: str) -> None``: once, after all workers are gone.
@@ -97,8 +97,7 @@ def validate_implementation(adapter: object) -> list[str]:
         class Nothing:
             pass
 
-        assert validate_implementation(Nothing()) == ["it has no method execute(worker, command,
-        args, options)"]
+        assert "it has no method execute" in validate_implementation(Nothing())[0]
     """
     problems = []
     for name, arity, is_async, required in _CONTRACT:
@@ -119,6 +118,10 @@ def _method_problems(
     problems = []
     if is_async and not inspect.iscoroutinefunction(method):
         problems.append(f"{name} has to be a coroutine function (async def)")
+    if not is_async and (
+        inspect.iscoroutinefunction(method) or inspect.isgeneratorfunction(method)
+    ):
+        problems.append(f"{name} has to return an async iterator (async def with yield)")
     unbound = inspect.isclass(adapter) and not isinstance(
         inspect.getattr_static(adapter, name), staticmethod | classmethod
     )

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Any
 
 from snakepit.adapter import Adapter, CallOptions
-from snakepit.calls import STREAM_CREDIT, Call
+from snakepit.calls import STREAM_CREDIT, Call, StreamBuffer
 from snakepit.errors import (
+    Outcome,
     SnakepitError,
     StreamingNotSupported,
+    WorkerLost,
     error_from_wire,
     error_to_wire,
 )
 from snakepit.link.worker import WorkerEvents
+
+logger = logging.getLogger("snakepit.worker")
+# Cancelled code runs its `finally` blocks, so even an end at once takes a moment.
+_LEAST_PATIENCE = 0.1
 
 
 class AdapterWorker:
@@ -28,6 +35,7 @@ class AdapterWorker:
         self._tasks: dict[Call, asyncio.Task[None]] = {}
         self._credit: dict[Call, asyncio.Semaphore] = {}
         self._events: WorkerEvents | None = None
+        self._gone = False
 
     @property
     def in_flight(self) -> int:
@@ -45,29 +53,45 @@ class AdapterWorker:
     def start_call(self, call: Call) -> None:
         timeout = None if call.deadline is None else call.deadline - time.monotonic()
         options = CallOptions(session_id=call.session_id, timeout=timeout)
-        work = self._execute(call, options) if call.stream is None else self._stream(call, options)
-        task = self._tasks[call] = asyncio.get_running_loop().create_task(work)
-        task.add_done_callback(lambda done: self._ended(call, done))
+        task = self._tasks[call] = asyncio.get_running_loop().create_task(self._run(call, options))
+        # A task that is cancelled before its first step runs no code of its own.
+        task.add_done_callback(lambda _: self._close(call))
 
-    async def _execute(self, call: Call, options: CallOptions) -> None:
-        call.succeed(await self._adapter.execute(self._worker, call.command, call.args, options))
+    async def _run(self, call: Call, options: CallOptions) -> None:
+        try:
+            if call.stream is None:
+                result = await self._adapter.execute(self._worker, call.command, call.args, options)
+                call.succeed(result)
+            else:
+                await self._run_stream(call, call.stream, options)
+                call.succeed(None)
+        except BaseException as error:
+            call.fail(_as_typed(error))
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            # In the same step as the answer: a caller's next call finds the slot free.
+            self._close(call)
 
-    async def _stream(self, call: Call, options: CallOptions) -> None:
+    async def _run_stream(self, call: Call, stream: StreamBuffer, options: CallOptions) -> None:
         execute_stream = getattr(self._adapter, "execute_stream", None)
-        if execute_stream is None or call.stream is None:
+        if execute_stream is None:
             raise StreamingNotSupported(f"{type(self._adapter).__qualname__} has no execute_stream")
         credit = self._credit[call] = asyncio.Semaphore(STREAM_CREDIT)
-        async for item in execute_stream(self._worker, call.command, call.args, options):
-            await credit.acquire()
-            call.stream.push([item])
-        call.succeed(None)
+        items = execute_stream(self._worker, call.command, call.args, options)
+        try:
+            async for item in items:
+                await credit.acquire()
+                stream.push([item])
+        finally:
+            aclose = getattr(items, "aclose", None)
+            if aclose is not None:
+                await aclose()
 
-    def _ended(self, call: Call, task: asyncio.Task[None]) -> None:
-        del self._tasks[call]
+    def _close(self, call: Call) -> None:
+        """Report the end of a call, once; one that resisted has ended with its worker."""
         self._credit.pop(call, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            call.fail(_as_typed(error))
-        if self._events is not None:
+        if self._tasks.pop(call, None) is not None and self._events is not None:
             self._events.call_ended(self.worker_id, call, interrupted=False)
 
     def stop_call(self, call: Call) -> None:
@@ -77,25 +101,71 @@ class AdapterWorker:
 
     def grant(self, call: Call, items: int) -> None:
         credit = self._credit.get(call)
-        for _ in range(items if credit is not None else 0):
-            credit.release()  # type: ignore[union-attr]
+        if credit is not None:
+            for _ in range(items):
+                credit.release()
 
     def kill(self, reason: str) -> None:
+        if self._gone:
+            return
         kill = getattr(self._worker, "kill", None)
         if kill is not None:
-            kill()
+            try:
+                kill()
+            except Exception:
+                logger.exception("worker %s: its kill() failed", self.worker_id)
+        self._end(reason)
 
     async def stop(self, grace: float) -> None:
-        for task in tuple(self._tasks.values()):
+        patience = max(grace, _LEAST_PATIENCE)
+        tasks = tuple(self._tasks.values())
+        for task in tasks:
             task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=patience)
+        if await self._stop_in_order(patience):
+            self._end("stopped")
+        else:
+            self.kill("stopped")
+
+    async def _stop_in_order(self, patience: float) -> bool:
         stop = getattr(self._worker, "stop", None)
-        if stop is not None:
-            await asyncio.wait_for(stop(), grace)
+        if stop is None:
+            return False
+        try:
+            await asyncio.wait_for(stop(), patience)
+        except Exception:
+            logger.warning("worker %s: its stop() failed", self.worker_id, exc_info=True)
+            return False
+        return True
+
+    def _end(self, reason: str) -> None:
+        """End with all calls, also those whose tasks resist their cancellation."""
+        self._gone = True
+        if self._events is None:
+            return
+        self._events.worker_dying(self.worker_id)
+        for call, task in tuple(self._tasks.items()):
+            task.cancel()
+            call.fail(self._lost_error(reason))
+            self._close(call)
+        self._events.worker_lost(self.worker_id, self._lost_error(reason))
+
+    def _lost_error(self, reason: str) -> WorkerLost:
+        return WorkerLost.of(
+            worker_id=self.worker_id,
+            pid=self.pid,
+            reason=f"killed: {reason}",
+            phase="call" if self._tasks else "idle",
+            outcome=Outcome.UNKNOWN,
+        )
 
 
 def _as_typed(error: BaseException) -> SnakepitError:
     if isinstance(error, SnakepitError):
         return error
+    if isinstance(error, asyncio.CancelledError) and not error.args:
+        error = asyncio.CancelledError("the adapter's own code cancelled the call")
     typed = error_from_wire(error_to_wire(error))
     typed.__cause__ = error
     return typed
