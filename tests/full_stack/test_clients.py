@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -149,14 +150,13 @@ def run(script: str) -> subprocess.Popen[str]:
 
 
 def gone(pid: int, within: float = 1.0) -> bool:
-    deadline = time.monotonic() + within
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.01)
-    return False
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    ended, _, _ = select.select([process], [], [], within)
+    os.close(process)
+    return bool(ended)
 
 
 def test_a_script_ends_by_itself_and_leaves_nothing() -> None:

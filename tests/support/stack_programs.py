@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
+import threading
 
 from snakepit_grpc_bridge.worker import call_tool, get_variable, set_variable
 
@@ -27,7 +27,7 @@ def use_tool(name: str, parameters: dict[str, object]) -> object:
 def block(ready: str) -> None:
     """Tell the host's tool `ready` which process this is, then block."""
     call_tool(ready, pid=os.getpid())
-    time.sleep(600)
+    threading.Event().wait(600)
 
 
 class Counter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import keyword
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
@@ -41,13 +42,13 @@ class ModuleInfo:
     module: str
 
 
-class _Handle:
+class _Handle(ABC):
     """What both handles share: the declared methods, by name."""
 
     @property
+    @abstractmethod
     def info(self) -> ModuleInfo:
         """What the class declares."""
-        raise NotImplementedError
 
     def _extras(self) -> dict[str, Callable[..., Any]]:
         call, thoughtful = (getattr(self, name) for name in ("call", "_chain_of_thought"))

@@ -44,9 +44,12 @@ class AsyncSession(AsyncWorkspace):
     that it holds.
 
     Example:
-        >>> async with await client.start_session() as session:
-        ...     await session.set_variable("temperature", 0.2)
-        ...     await session.ask("What is the capital of France?")
+        >>> async with dspex.AsyncClient() as client:
+        ...     async with await client.start_session() as session:
+        ...         await session.set_variable("temperature", 0.2)
+        ...         answer = await session.ask("What is the capital of France?")
+        >>> answer
+        'Paris'
     """
 
     def __init__(self, client: AsyncClient, session_id: str) -> None:
@@ -88,6 +91,7 @@ class Session(Workspace):
         >>> with client.start_session() as session:
         ...     session.variables["temperature"] = 0.2
         ...     session.ask("What is the capital of France?")
+        'Paris'
     """
 
     _behind: AsyncSession

@@ -75,6 +75,7 @@ class AsyncWorkspace(ABC):
         Example:
             >>> with dspex.Client() as client:
             ...     client.predict("question -> answer", {"question": "2 + 2?"}).answer
+            '4'
         """
         return await self._run("predict", signature, inputs, config=config, timeout=timeout)
 
@@ -116,8 +117,8 @@ class AsyncWorkspace(ABC):
             RemoteError: it raised; the error is also the builtin it stands for.
 
         Example:
-            >>> client.call("myapp.text", "count_words", ["one two"])
-            2
+            >>> client.call("dspy.evaluate", "normalize_text", ["The Eiffel Tower!"])
+            'eiffel tower'
         """
         return await self.platform.dspy.call(
             path, method, args, kwargs, session_id=self._session_id, timeout=timeout
