@@ -192,7 +192,8 @@ class Local:
                 self.produced += 1
                 yield number
         finally:
-            await asyncio.sleep(0)
+            self.entered.set()
+            await self.release.wait()
             self.cleaned.set()
 
     async def name(self, worker: Any) -> Any:
@@ -207,6 +208,12 @@ class Local:
             await self.release.wait()
         finally:
             self.cleaned.set()
+
+    async def cancel_another(self, worker: Any, callers: list[asyncio.Task[Any]]) -> None:
+        """Its end starts the other's call, whose caller is cancelled by then."""
+        self.entered.set()
+        await self.release.wait()
+        callers[1].cancel()
 
     async def resist(self, worker: Any) -> str:
         self.entered.set()
@@ -295,7 +302,9 @@ async def test_what_an_adapter_raises_reaches_the_caller_typed(
 
 
 async def test_a_stream_arrives_in_order_and_its_error_after_the_items() -> None:
-    async with Pool(Local()) as pool:
+    adapter = Local()
+    adapter.release.set()
+    async with Pool(adapter) as pool:
         assert [item async for item in pool.execute_stream("x", {"n": 100})] == list(range(100))
         stream = pool.execute_stream("x", {"n": 100, "fail_at": 50})
         assert [await anext(stream) for _ in range(50)] == list(range(50))
@@ -306,13 +315,16 @@ async def test_a_stream_arrives_in_order_and_its_error_after_the_items() -> None
 
 async def test_a_producer_is_never_far_ahead_and_is_closed_when_the_consumer_leaves() -> None:
     adapter = Local()
-    async with Pool(adapter, size=1) as pool:
+    async with Pool(adapter, size=1, cancel_grace=60) as pool:
         async with aclosing(pool.execute_stream("x", {"n": 10**9})) as stream:
             taken = [await anext(stream) for _ in range(100)]
             # The producer is waiting for credit, in the middle of its stream.
             await until(lambda: adapter.produced > 100, "it runs ahead")
-            assert not adapter.cleaned.is_set()
-        await until(lambda: pool.stats().stopping == 0, "the producer has stopped")
+            assert not adapter.entered.is_set()
+        await adapter.entered.wait()
+        assert pool.stats().stopping == 1
+        adapter.release.set()
+        await until(lambda: pool.stats().stopping == 0, "the producer has cleaned up")
         assert adapter.cleaned.is_set()
         assert taken == list(range(100))
         assert adapter.produced <= 100 + 32 + 1
@@ -334,18 +346,21 @@ async def test_a_cancelled_call_stops_its_coroutine_and_frees_the_slot() -> None
         assert_at_rest(pool)
 
 
-async def test_a_call_given_up_before_its_coroutine_began_ends_too() -> None:
+async def test_a_call_cancelled_before_its_first_step_frees_the_slot_too() -> None:
     adapter = Local()
-    pool = Pool(adapter, size=1)
-    await pool.start()
-    caller = asyncio.create_task(pool.execute("hold"))
-    await asyncio.sleep(0)
-    assert pool.stats().running == 1
-    await pool.aclose(drain=False)
-    with pytest.raises(PoolClosed):
-        await caller
-    assert not adapter.entered.is_set()
-    assert_at_rest(pool)
+    async with Pool(adapter, size=1) as pool:
+        callers: list[asyncio.Task[Any]] = []
+        first = pool.execute("cancel_another", {"callers": callers})
+        callers += [asyncio.create_task(first), asyncio.create_task(pool.execute("resist"))]
+        await adapter.entered.wait()
+        assert pool.stats().queued == 1
+        adapter.entered.clear()
+        adapter.release.set()
+        await asyncio.wait(callers)
+        assert callers[1].cancelled()
+        assert await pool.execute("name") == "default-1"
+        assert not adapter.entered.is_set()
+        assert_at_rest(pool)
 
 
 async def test_a_call_that_is_late_is_stopped() -> None:

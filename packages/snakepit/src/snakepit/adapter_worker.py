@@ -144,7 +144,6 @@ class AdapterWorker:
         self._gone = True
         if self._events is None:
             return
-        self._events.worker_dying(self.worker_id)
         for call, task in tuple(self._tasks.items()):
             task.cancel()
             call.fail(self._lost_error(reason))
