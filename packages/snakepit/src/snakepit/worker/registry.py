@@ -88,7 +88,7 @@ def commands_of(instance: object) -> dict[str, Command]:
     """
     found: dict[str, Command] = {}
     for attribute in dir(type(instance)):
-        mark = getattr(inspect.getattr_static(type(instance), attribute, None), _MARK, None)
+        mark = _mark_of(inspect.getattr_static(type(instance), attribute, None))
         if mark is None:
             continue
         if mark.name in found:
@@ -107,6 +107,12 @@ def commands_of(instance: object) -> dict[str, Command]:
             f"{type(instance).__qualname__} has no commands; mark methods with @snakepit.command"
         )
     return found
+
+
+def _mark_of(definition: object) -> _Mark | None:
+    """The mark of what a class holds under a name; below @staticmethod or @classmethod too."""
+    mark: _Mark | None = getattr(definition, _MARK, None)
+    return mark or getattr(getattr(definition, "__func__", None), _MARK, None)
 
 
 def _kind_of(function: Callable[..., Any]) -> CommandKind:
