@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -125,6 +126,7 @@ class Pool:
         """
         if self._loop is not None:
             raise PoolClosed(f"pool {self.name!r} has been started before; create a new one")
+        _be_quiet_by_default()
         self._loop = asyncio.get_running_loop()
         self._owner_pid = os.getpid()
         self._idle = asyncio.Event()
@@ -464,6 +466,13 @@ class Pool:
                 broken.__cause__ = error
                 call.fail(broken)
                 self._give_up(call)
+
+
+def _be_quiet_by_default() -> None:
+    """Keep log records off a program's stderr unless it asks for them; errors are raised anyway."""
+    library = logging.getLogger("snakepit")
+    if not library.handlers:
+        library.addHandler(logging.NullHandler())
 
 
 def _timeout_error(call: Call, now: float) -> CallTimeout:
