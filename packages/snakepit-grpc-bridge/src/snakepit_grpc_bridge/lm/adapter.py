@@ -12,6 +12,7 @@ Each request carries these wishes in ``Config.extensions["native"]``
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ from dspy.utils.exceptions import AdapterParseError
 from pydantic import TypeAdapter, ValidationError
 
 from snakepit_grpc_bridge.lm import grammars
-from snakepit_grpc_bridge.lm.demonstrations import ENTITY_LABELS
+from snakepit_grpc_bridge.lm.demonstrations import ENTITIES, ENTITY_LABELS, MORE_ENTITIES
 from snakepit_grpc_bridge.lm.fields import FieldKind, OutputField, describe
 from snakepit_grpc_bridge.lm.grammars import bounded
 from snakepit_grpc_bridge.lm.names import names_in
@@ -198,8 +199,15 @@ def _fill_field(layout: Layout, item: OutputField) -> Generator[_Ask, Response, 
 def _choice(layout: Layout, item: OutputField) -> _Ask:
     """Compare the labels' log-probabilities, less what the model thinks of them without a text."""
     baselines = [layout.prompt(item.name, content=content) for content in CONTENT_FREE]
-    score = {"choices": [f" {label}\n" for label, _ in item.choices], "baselines": baselines}
+    score = {"choices": _continuations(item), "baselines": baselines}
     return _Ask(prompt=layout.prompt(item.name), max_tokens=1, native={"score": score})
+
+
+def _continuations(item: OutputField) -> list[str]:
+    """Return what is compared: the labels, with their end where one is the start of another."""
+    labels = [f" {label}" for label, _ in item.choices]
+    nested = any(a != b and b.startswith(a) for a in labels for b in labels)
+    return [f"{label}\n" for label in labels] if nested else labels
 
 
 def _writing(layout: Layout, item: OutputField, prompt: str) -> _Ask:
@@ -230,17 +238,34 @@ def _no_entities() -> Generator[_Ask, Response, list[tuple[str, str]]]:
 def _name_entities(
     layout: Layout, labels: Mapping[str, str]
 ) -> Generator[_Ask, Response, list[tuple[str, str]]]:
-    """Ask for each name in the inputs what it is, seeing what was said of the names before."""
+    """Ask twice for each name in the inputs what it is; return the names with their labels.
+
+    The first time each name by itself, the second time seeing what was said of the names before.
+    """
     text = "\n".join(value for _, value in layout.inputs)
     wanted = list(dict.fromkeys([*labels.values(), *ENTITY_LABELS]))
-    native = {"grammar": grammars.choice(wanted, ")"), "prefer": wanted}
+    names = names_in(text)
+    alone = []
+    for name in names:
+        response = yield _label(entity_prompt(ENTITIES, text, [], name), wanted)
+        alone.append(_shares(response))
     named: list[tuple[str, str]] = []
-    for name in names_in(text):
-        response = yield _Ask(
-            prompt=entity_prompt(text, named, name), max_tokens=_TOKENS["number"], native=native
-        )
-        named.append((name, str(response.text or "").removesuffix(")")))
+    for name, before in zip(names, alone, strict=True):
+        response = yield _label(entity_prompt(MORE_ENTITIES, text, named, name), wanted)
+        shares = [a + b for a, b in zip(before, _shares(response), strict=True)]
+        named.append((name, wanted[shares.index(max(shares))]))
     return named
+
+
+def _label(prompt: str, labels: list[str]) -> _Ask:
+    return _Ask(prompt=prompt, max_tokens=1, native={"score": {"choices": labels}})
+
+
+def _shares(response: Response) -> list[float]:
+    """Return the scores as log-probabilities among the choices alone."""
+    scores = [float(score) for score in response.provider_data["scores"]]
+    total = math.log(math.fsum(map(math.exp, scores)))
+    return [score - total for score in scores]
 
 
 # --- between DSPy and the plan -------------------------------------------------------------------

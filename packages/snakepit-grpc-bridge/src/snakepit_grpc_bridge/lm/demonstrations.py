@@ -15,9 +15,11 @@ __all__ = [
     "ENTITIES",
     "ENTITY_LABELS",
     "FEELINGS",
+    "MORE_ENTITIES",
     "PROMPTS",
     "SUMMARIES",
     "TOPICS",
+    "EntityExamples",
     "Example",
 ]
 
@@ -126,8 +128,10 @@ FEELINGS = (
 
 ENTITY_LABELS = ("person", "organization", "location", "other")
 
-#: For naming what each name in a text is: the text, then (name, index into ENTITY_LABELS).
-ENTITIES: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = (
+#: For saying what each name in a text is: the text, then (name, index into ENTITY_LABELS). Two
+#: sets of examples err in different places, so both are asked and their scores added.
+EntityExamples = tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
+ENTITIES: EntityExamples = (
     (
         "Maria Lopez of Siemens flew from Madrid to Oslo.",
         (("Maria Lopez", 0), ("Siemens", 1), ("Madrid", 2), ("Oslo", 2)),
@@ -136,12 +140,14 @@ ENTITIES: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = (
         "Last week the World Bank lent money to Kenya, said John Miller.",
         (("World Bank", 1), ("Kenya", 2), ("John Miller", 0)),
     ),
+)
+MORE_ENTITIES: EntityExamples = (
     (
-        "The CEO of Boeing, Paul Young, met Lisa Chen in Chicago.",
-        (("CEO", 3), ("Boeing", 1), ("Paul Young", 0), ("Lisa Chen", 0), ("Chicago", 2)),
+        "Anna Berg and Paul Young left the World Bank for Siemens in Madrid.",
+        (("Anna Berg", 0), ("Paul Young", 0), ("World Bank", 1), ("Siemens", 1), ("Madrid", 2)),
     ),
     (
-        "Students from Oxford University visited Pfizer on Easter Sunday.",
-        (("Oxford University", 1), ("Pfizer", 1), ("Easter Sunday", 3)),
+        "Chicago and Oslo signed a treaty, said Lisa Chen of Oxford University.",
+        (("Chicago", 2), ("Oslo", 2), ("Lisa Chen", 0), ("Oxford University", 1)),
     ),
 )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["INTEGER", "LINE", "NUMBER", "bounded", "choice", "gbnf"]
+__all__ = ["INTEGER", "LINE", "NUMBER", "bounded", "gbnf"]
 
 #: Enough for what a small model can get right; without bounds it repeats itself to no end.
 _MAX_ITEMS = 12
@@ -27,12 +26,6 @@ def gbnf(text: str) -> str:
     """
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
-
-
-def choice(options: Sequence[str], end: str) -> str:
-    """Return the grammar of one of ``options``, then ``end``."""
-    either = " | ".join(gbnf(option) for option in options)
-    return f"root ::= ({either}) {gbnf(end)}"
 
 
 def bounded(schema: Any) -> Any:

@@ -27,8 +27,10 @@ _NO_NAMES = frozenset(
 )
 #: Also names of people, once a name has begun: "Theresa May".
 _LAST_NAMES = frozenset({"april", "august", "march", "may", "will"})
+#: Say what somebody is, and are no part of the name.
 _TITLES = frozenset(
-    "chancellor dr minister miss mr mrs ms president prof professor senator sir".split()
+    """ceo cfo chancellor chairman cio coo cto director dr md minister miss mr mrs ms phd president
+    prof professor senator sir vp""".split()
 )
 #: "Bank of England" is one name, "Cook of Apple" is two.
 _INSTITUTIONS = frozenset(
@@ -81,8 +83,8 @@ def _name_at(text: str, words: list[re.Match[str]], start: int) -> int:
             break
         if _is_name_word(words[end].group(), within=end > start):
             end += 1
-        elif end > start and _links(text, words, end):
-            end += 2
+        elif end > start and (linked := _linked(text, words, end)) > end:
+            end = linked
         else:
             break
     return end
@@ -99,10 +101,15 @@ def _is_name_word(word: str, *, within: bool = False) -> bool:
     return folded not in _NO_NAMES or (within and folded in _LAST_NAMES)
 
 
-def _links(text: str, words: list[re.Match[str]], index: int) -> bool:
-    """Whether the small word at ``index`` holds two parts of one name together."""
-    word, before = words[index].group(), words[index - 1].group().casefold()
-    if word not in _PARTICLES and not (word == "of" and before in _INSTITUTIONS):
-        return False
-    after = index + 1
-    return after < len(words) and _touch(text, words, after) and _is_name_word(words[after].group())
+def _linked(text: str, words: list[re.Match[str]], index: int) -> int:
+    """Return where a name goes on after the small words at ``index`` ("von der" Leyen), or it."""
+    if words[index].group() == "of":
+        after = index + (words[index - 1].group().casefold() in _INSTITUTIONS)
+    else:
+        after = index
+        while after < len(words) and words[after].group() in _PARTICLES:
+            after += 1
+    if after == index or after == len(words):
+        return index
+    joined = all(_touch(text, words, each) for each in range(index + 1, after + 1))
+    return after + 1 if joined and _is_name_word(words[after].group()) else index

@@ -7,16 +7,15 @@ in ``config.extensions["native"]``, a mapping with any of:
     true: the last message is a raw prompt to be continued; else the model's chat template is used.
 ``grammar``
     the answer follows this grammar, in llama.cpp's GBNF.
-``prefer``
-    texts whose own tokens are preferred under the grammar, so that it does not break words oddly.
 ``schema``
     the answer is JSON that follows this schema.
 ``repeat_penalty``
     a factor above 1 that keeps long texts from repeating themselves.
 ``score``
-    ``{"choices": [...], "baselines": [...]}``: nothing is generated; each choice is scored as the
-    continuation of the prompt, minus its mean score after the baselines (content-free prompts), and
-    the answer is the best one. ``provider_data`` holds ``{"choice": index, "scores": [...]}``.
+    ``{"choices": [...], "baselines": [...]}``: nothing is generated; each choice is scored by its
+    log-probability as the continuation of the prompt, minus its mean one after the baselines
+    (content-free prompts), and the answer is the best one. ``provider_data`` holds
+    ``{"choice": index, "scores": [...]}``.
 """
 
 from __future__ import annotations
@@ -28,13 +27,23 @@ from typing import Any
 from snakepit_grpc_bridge.lm.errors import LmCallFailed
 from snakepit_grpc_bridge.lm.grammars import gbnf
 
-__all__ = ["Collected", "NativeRequest", "forced", "read_request", "response", "stream_event"]
+__all__ = [
+    "Collected",
+    "NativeRequest",
+    "candidates",
+    "forced",
+    "read_request",
+    "response",
+    "stream_event",
+]
 
 #: What an answer may have when the request does not say.
 DEFAULT_MAX_TOKENS = 512
 _PASSED_ON = ("top_p", "top_k", "seed", "frequency_penalty", "presence_penalty")
 #: Far above any difference of logits, so that of the allowed tokens the preferred ones win.
 _PREFERENCE = 50.0
+#: Next tokens that are looked at before a continuation is forced.
+_CANDIDATES = 100
 _ERROR_KINDS = {
     "exceed_context_size_error": "context_length",
     "invalid_request_error": "invalid_request",
@@ -119,8 +128,6 @@ def _constraints(config: Mapping[str, Any], native: Mapping[str, Any]) -> dict[s
         body["grammar"] = native["grammar"]
     if "repeat_penalty" in native:
         body["repeat_penalty"] = native["repeat_penalty"]
-    if "prefer" in native:
-        body["logit_bias"] = [[text, _PREFERENCE] for text in native["prefer"]]
     return body
 
 
@@ -143,6 +150,11 @@ def _text(content: str | Sequence[Mapping[str, Any]], model: str) -> str:
             "unsupported", f"local models take text alone here, not {', '.join(other)}", model=model
         )
     return "".join(part["text"] for part in content)
+
+
+def candidates(prompt: str) -> dict[str, Any]:
+    """Return the request for the log-probabilities of the likeliest next tokens."""
+    return {"prompt": prompt, "max_tokens": 1, "temperature": 0.0, "logprobs": _CANDIDATES}
 
 
 def forced(prompt: str, continuation: str) -> dict[str, Any]:
@@ -172,6 +184,7 @@ class Collected:
         self.finish_reason = "stop"
         self.usage: dict[str, int] = {}
         self.logprob = 0.0
+        self.next_tokens: dict[str, float] = {}
 
     @property
     def text(self) -> str:
@@ -204,6 +217,7 @@ class Collected:
             # The end of the text has no bytes and is no part of what is scored.
             if token["bytes"]:
                 self.logprob += token["logprob"]
+            self.next_tokens = {each["token"]: each["logprob"] for each in token["top_logprobs"]}
         if self._chat:
             return (choice.get("delta") or {}).get("content") or ""
         return choice.get("text") or ""

@@ -12,11 +12,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from snakepit_grpc_bridge.lm import demonstrations as demos
-from snakepit_grpc_bridge.lm.demonstrations import Example
-from snakepit_grpc_bridge.lm.fields import FieldKind, OutputField, label_of
+from snakepit_grpc_bridge.lm.demonstrations import EntityExamples, Example
+from snakepit_grpc_bridge.lm.fields import FieldKind, OutputField, describe, label_of
 from snakepit_grpc_bridge.lm.names import ENTITY_ALIASES
 
-__all__ = ["CONTENT_FREE", "REASONING", "Layout", "choose_layout", "entity_labels", "entity_prompt"]
+__all__ = [
+    "CONTENT_FREE",
+    "REASONING",
+    "Layout",
+    "choose_layout",
+    "entity_labels",
+    "entity_prompt",
+    "questions_head",
+]
 
 REASONING = "reasoning"
 #: Inputs without content, for measuring how much a model prefers a label whatever the text says.
@@ -110,6 +118,11 @@ def _one_block(text: str) -> str:
     return re.sub(r"\n\s*\n", "\n", text.strip())
 
 
+def questions_head() -> str:
+    """Return how the prompts of plain questions begin, the most usual ones."""
+    return _built_in({"question": ""}, [describe("answer", str)])
+
+
 # --- built-in examples ---------------------------------------------------------------------------
 
 
@@ -201,11 +214,13 @@ def _singular(name: str) -> str:
     return name[:-3] + "y" if name.endswith("ies") else name.removesuffix("s")
 
 
-def entity_prompt(text: str, named: Sequence[tuple[str, str]], name: str) -> str:
+def entity_prompt(
+    examples: EntityExamples, text: str, named: Sequence[tuple[str, str]], name: str
+) -> str:
     """Return the prompt that asks what ``name`` is, after the names that are known already."""
     blocks = [
         (sample, [(span, demos.ENTITY_LABELS[index]) for span, index in spans])
-        for sample, spans in demos.ENTITIES
+        for sample, spans in examples
     ]
     blocks.append((_one_block(text), list(named)))
     shown = "\n".join(

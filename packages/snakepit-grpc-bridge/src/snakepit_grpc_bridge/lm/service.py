@@ -11,6 +11,7 @@ import snakepit
 from snakepit.errors import ConfigurationError, PoolStartFailed
 from snakepit_grpc_bridge.errors import BridgeError
 from snakepit_grpc_bridge.lm.catalog import ModelKind, ModelSpec
+from snakepit_grpc_bridge.lm.prompts import questions_head
 
 __all__ = ["KEY_VARIABLES", "LmService", "LmSettings"]
 
@@ -124,7 +125,10 @@ def _native_pool(settings: LmSettings) -> snakepit.Pool:
     _require(settings, "xllamacpp", "local models", "dspex[embedded]")
     adapter = snakepit.PythonAdapter(
         "snakepit_grpc_bridge.lm.worker_native:NativeEngine",
-        config={"path": str(settings.model.path)},
+        config={
+            "path": str(settings.model.path),
+            "read_ahead": questions_head() if settings.model.small else None,
+        },
         python=settings.python,
         withhold=KEY_VARIABLES,
     )

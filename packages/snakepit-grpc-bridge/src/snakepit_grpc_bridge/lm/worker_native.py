@@ -17,6 +17,7 @@ from snakepit_grpc_bridge.lm.errors import LmCallFailed, ModelUnreadable
 from snakepit_grpc_bridge.lm.native_format import (
     Collected,
     NativeRequest,
+    candidates,
     forced,
     read_request,
     response,
@@ -42,8 +43,8 @@ class NativeEngine:
 
     Args:
         path: the model's file.
-        threads: threads that read prompts, by default one for each CPU the process may use; half
-            as many write.
+        threads: threads that compute, by default somewhat fewer than CPUs the process may use.
+        read_ahead: the beginning of prompts to come, read while the model is loaded.
 
     Raises:
         ConfigurationError: xllamacpp is not installed here.
@@ -56,9 +57,13 @@ class NativeEngine:
         )
     """
 
-    def __init__(self, path: str, threads: int | None = None) -> None:
+    def __init__(
+        self, path: str, threads: int | None = None, read_ahead: str | None = None
+    ) -> None:
         self._server = _load(path, threads)
-        self._baselines: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._baselines: OrderedDict[tuple[str, tuple[str, ...]], list[float]] = OrderedDict()
+        if read_ahead:
+            self._generate("native", candidates(read_ahead), False, lambda _: None, lambda: True)
 
     @classmethod
     def warm(cls) -> None:
@@ -179,24 +184,34 @@ class NativeEngine:
     # --- scores --------------------------------------------------------------------------------
 
     def _score(self, wanted: NativeRequest, choices: tuple[str, ...]) -> dict[str, Any]:
-        prompt = wanted.body["prompt"]
-        scores = [self._logprob(wanted.model, prompt, choice) for choice in choices]
-        for index, choice in enumerate(choices):
-            known = [self._baseline(wanted.model, base, choice) for base in wanted.baselines]
-            if known:
-                scores[index] -= sum(known) / len(known)
+        scores = self._logprobs(wanted.model, wanted.body["prompt"], choices)
+        known = [self._baseline(wanted.model, prompt, choices) for prompt in wanted.baselines]
+        for index in range(len(choices)):
+            scores[index] -= sum(each[index] for each in known) / max(1, len(known))
         best = max(range(len(choices)), key=scores.__getitem__)
         return response(wanted.model, choices[best], choice=best, scores=scores)
 
-    def _logprob(self, model: str, prompt: str, continuation: str) -> float:
-        body = forced(prompt, continuation)
-        return self._generate(model, body, False, lambda _: None, _still_wanted()).logprob
+    def _logprobs(self, model: str, prompt: str, choices: tuple[str, ...]) -> list[float]:
+        """Return the log-probability of each choice as the continuation of ``prompt``.
 
-    def _baseline(self, model: str, prompt: str, continuation: str) -> float:
-        """Return the score after a content-free prompt, which is the same for all texts."""
-        key = (prompt, continuation)
+        Most are single tokens among the likeliest, and come from one look. The others are forced.
+        """
+        likely = self._silently(model, candidates(prompt)).next_tokens
+        return [
+            likely[choice]
+            if choice in likely
+            else self._silently(model, forced(prompt, choice)).logprob
+            for choice in choices
+        ]
+
+    def _silently(self, model: str, body: dict[str, Any]) -> Collected:
+        return self._generate(model, body, False, lambda _: None, _still_wanted())
+
+    def _baseline(self, model: str, prompt: str, choices: tuple[str, ...]) -> list[float]:
+        """Return the scores after a content-free prompt, which are the same for all texts."""
+        key = (prompt, choices)
         if key not in self._baselines:
-            self._baselines[key] = self._logprob(model, prompt, continuation)
+            self._baselines[key] = self._logprobs(model, prompt, choices)
             if len(self._baselines) > _MAX_BASELINES:
                 self._baselines.popitem(last=False)
         return self._baselines[key]
@@ -239,12 +254,7 @@ def _load(path: str, threads: int | None) -> Any:
     parameters.n_ctx = CONTEXT_TOKENS
     parameters.n_batch = parameters.n_ubatch = _BATCH_TOKENS
     parameters.cache_ram_mib = _PROMPT_CACHE_MB
-    # Threads meet after each layer of each token. On cores that others use too, they mostly wait for
-    # one another: two threads on two busy cores write a tenth of what one does. Prompts, whose
-    # layers are large, gain from all cores.
-    cpus = threads or _usable_cpus()
-    parameters.cpuparams.n_threads = max(1, cpus // 2)
-    parameters.cpuparams_batch.n_threads = cpus
+    parameters.cpuparams.n_threads, parameters.cpuparams_batch.n_threads = _threads(threads)
     parameters.n_threads_http = 1
     parameters.verbosity = 0
     parameters.warmup = parameters.fit_params = parameters.ui = False
@@ -269,7 +279,14 @@ def _load(path: str, threads: int | None) -> Any:
     return server
 
 
-def _usable_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _threads(threads: int | None) -> tuple[int, int]:
+    """Return how many threads write and how many read prompts.
+
+    Threads meet after each layer of each token. Where they share a core with others, they mostly
+    wait for one another: two threads on two busy cores write a tenth of what one does. So one core
+    is left to the programs; and writing, whose steps are small, takes half of them.
+    """
+    if threads is not None:
+        return threads, threads
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cpus // 2), max(1, cpus - 1)
