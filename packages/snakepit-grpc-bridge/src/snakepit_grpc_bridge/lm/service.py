@@ -85,8 +85,10 @@ class LmService:
         except PoolStartFailed as error:
             # The model is what the user named; that it runs in a pool is no news to them.
             cause = error.__cause__
-            if isinstance(cause, (BridgeError, ConfigurationError)):
-                raise cause from None
+            while cause is not None:
+                if isinstance(cause, (BridgeError, ConfigurationError)):
+                    raise cause from None
+                cause = cause.__cause__
             raise
 
     async def aclose(self) -> None:
