@@ -111,7 +111,7 @@ def read(path: str) -> bytes:
     return Path(path).read_bytes()
 
 
-def listening_sockets(pid: int) -> list[str]:
+def listening_sockets(pid: int | None) -> list[str]:
     """Return what process `pid` holds in the tables of TCP and UDP sockets."""
     links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
     inodes = {link.removeprefix("socket:[")[:-1] for link in links if link.startswith("socket:")}

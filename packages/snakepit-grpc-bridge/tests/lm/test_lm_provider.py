@@ -118,7 +118,7 @@ async def test_the_key_reaches_the_provider_and_nobody_else(server: Server) -> N
         assert len(server.seen) == 2
 
 
-def environment_of(pid: int) -> bytes:
+def environment_of(pid: int | None) -> bytes:
     return Path(f"/proc/{pid}/environ").read_bytes()
 
 
