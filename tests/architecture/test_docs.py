@@ -16,7 +16,8 @@ import pytest
 from markdown_text import anchors, blocks, links
 from source_tree import ROOT, SOURCES, short
 
-DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PACKAGE_PAGES = (ROOT / "packages").glob("*/README.md")
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *PACKAGE_PAGES])
 ALL_TEXTS = sorted({*ROOT.glob("*.md"), *DOCUMENTS, *(ROOT / "packages").glob("*/*.md")})
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 RUNNER = ROOT / "tests/support/run_examples.py"

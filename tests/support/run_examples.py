@@ -3,6 +3,7 @@
     python run_examples.py markdown FILE       every Python block, all in one namespace
     python run_examples.py docstrings PACKAGE  every example of the package's public names
 
+A block under the comment `<!-- file: name.py -->` is that file, which later blocks can import.
 Examples in docstrings may use `await`, and `client`: an open `dspex.Client`. A block under the
 comment `<!-- output -->` must equal what the Python block before it printed.
 """
@@ -17,6 +18,7 @@ import importlib
 import inspect
 import io
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,14 +33,18 @@ def run_markdown(path: Path) -> list[str]:
     """Run one document; stops at the first failure, as later blocks build on earlier ones."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
     printed = ""
-    for block in blocks(path.read_text()):
-        try:
-            if block.note == "output":
-                _compare(block.body, printed)
-            elif block.language == "python":
-                printed = _run_block(block, str(path), namespace)
-        except Exception:
-            return [f"{path}:{block.line}\n{traceback.format_exc()}"]
+    with tempfile.TemporaryDirectory() as folder:
+        sys.path.insert(0, folder)
+        for block in blocks(path.read_text()):
+            try:
+                if block.note == "output":
+                    _compare(block.body, printed)
+                elif block.note.startswith("file:"):
+                    Path(folder, block.note.removeprefix("file:").strip()).write_text(block.body)
+                elif block.language == "python":
+                    printed = _run_block(block, str(path), namespace)
+            except Exception:
+                return [f"{path}:{block.line}\n{traceback.format_exc()}"]
     return []
 
 
