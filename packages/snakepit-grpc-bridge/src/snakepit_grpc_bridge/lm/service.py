@@ -24,6 +24,9 @@ KEY_VARIABLES = (
 #: A prompt is read in batches of up to about a second, and only between them can a call stop.
 _NATIVE_GRACE_S = 2.0
 
+#: Requests to a provider that may be on their way at a time; further ones wait.
+_PROVIDER_CALLS = 32
+
 
 @dataclass(frozen=True, kw_only=True)
 class LmSettings:
@@ -32,12 +35,10 @@ class LmSettings:
     Attributes:
         model: the model, as ``catalog.resolve`` found it.
         python: the interpreter of the engine's process; None is the host's own.
-        provider_calls: requests to a provider that may be on their way at a time.
     """
 
     model: ModelSpec
     python: str | None = None
-    provider_calls: int = 32
 
 
 class LmService:
@@ -144,7 +145,7 @@ def _provider_pool(settings: LmSettings) -> snakepit.Pool:
         config={"model": settings.model.name, "api_base": settings.model.api_base},
         python=settings.python,
     )
-    return snakepit.Pool(adapter, size=1, name="lm", concurrency=settings.provider_calls)
+    return snakepit.Pool(adapter, size=1, name="lm", concurrency=_PROVIDER_CALLS)
 
 
 def _require(settings: LmSettings, package: str, what: str, extra: str) -> None:
