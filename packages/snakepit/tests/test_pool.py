@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from contextvars import Context
 from typing import Any
 
 import pytest
@@ -140,6 +141,50 @@ async def test_a_session_falls_back_to_a_free_worker_when_its_own_is_busy() -> N
         gate.set()
         await busy
         assert pool.stats().session_misses == 1
+
+
+async def test_a_call_that_waits_for_its_sessions_worker_moves_on_when_that_is_forgotten() -> None:
+    gate, entered = asyncio.Event(), asyncio.Event()
+
+    async def hold(call: HostCall) -> None:
+        entered.set()
+        await gate.wait()
+
+    async with new_pool(size=2, host_functions={"hold": hold}) as pool:
+        busy = asyncio.create_task(
+            pool.execute("call_host", {"name": "hold", "args": {}}, session_id="a")
+        )
+        await entered.wait()
+        waiting = asyncio.create_task(
+            pool.execute("add", {"x": 1}, session_id="a", affinity="strict_queue")
+        )
+        await until(lambda: pool.stats().queued == 1, "it waits, though a worker is free")
+        assert pool.release_session("a")
+        assert await waiting == 12
+        gate.set()
+        await busy
+
+
+async def test_a_queued_call_belongs_to_its_caller_and_not_to_whoever_made_room_for_it() -> None:
+    depths: list[int] = []
+
+    async def note(call: HostCall) -> None:
+        depths.append(len(call.parent.chain))
+
+    async def nested(call: HostCall) -> Any:
+        args = {"name": "note", "args": {}}
+        queued.append(asyncio.ensure_future(outside(args)))
+        await until(lambda: pool.stats().queued == 1, "the other call waits")
+        return await pool.execute("call_host", args, session_id=call.session_id)
+
+    def outside(args: dict[str, Any]) -> Any:
+        return asyncio.create_task(pool.execute("call_host", args), context=Context())
+
+    queued: list[asyncio.Future[Any]] = []
+    async with new_pool(host_functions={"note": note, "nested": nested}) as pool:
+        await pool.execute("call_host", {"name": "nested", "args": {}}, session_id="s")
+        await asyncio.gather(*queued)
+    assert depths == [1, 0]
 
 
 async def test_a_session_handle_forgets_its_worker_at_its_end() -> None:

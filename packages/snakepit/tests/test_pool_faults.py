@@ -72,6 +72,15 @@ async def test_1_a_death_by_signal_fails_its_call_alone_and_names_the_signal(num
         assert_settled(pool)
 
 
+async def test_1_only_a_call_that_may_run_twice_says_that_it_may_be_retried() -> None:
+    async with new_pool() as pool:
+        with pytest.raises(WorkerLost) as lost:
+            await pool.execute("die", {"number": int(signal.SIGKILL)}, idempotent=True)
+        with pytest.raises(CallTimeout) as late:
+            await pool.execute("spin", timeout=0.1, idempotent=True)
+        assert (lost.value.retryable, late.value.retryable) == (True, True)
+
+
 async def test_1_only_the_dead_workers_calls_fail() -> None:
     gate = asyncio.Event()
     entered: list[str] = []

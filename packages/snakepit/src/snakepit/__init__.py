@@ -14,7 +14,7 @@ from snakepit.version import __version__
 if TYPE_CHECKING:
     from snakepit.adapter import Adapter, CallOptions, WorkerSpec, validate_implementation
     from snakepit.errors import SnakepitError
-    from snakepit.link.host_calls import HostCall
+    from snakepit.nesting import HostCall
     from snakepit.pool import Pool
     from snakepit.python_adapter import PythonAdapter
     from snakepit.session import Session, generate_session_id
@@ -46,7 +46,7 @@ _HOMES = {
     "Adapter": "adapter",
     "CallContext": "worker.context",
     "CallOptions": "adapter",
-    "HostCall": "link.host_calls",
+    "HostCall": "nesting",
     "Pool": "pool",
     "PoolStats": "stats",
     "PythonAdapter": "python_adapter",

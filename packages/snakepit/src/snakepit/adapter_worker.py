@@ -18,6 +18,7 @@ from snakepit.errors import (
     error_to_wire,
 )
 from snakepit.link.worker import WorkerEvents
+from snakepit.nesting import enter_chain
 
 logger = logging.getLogger("snakepit.worker")
 # Cancelled code runs its `finally` blocks, so even an end at once takes a moment.
@@ -58,6 +59,7 @@ class AdapterWorker:
         task.add_done_callback(lambda _: self._close(call))
 
     async def _run(self, call: Call, options: CallOptions) -> None:
+        enter_chain(call.chain)
         try:
             if call.stream is None:
                 result = await self._adapter.execute(self._worker, call.command, call.args, options)

@@ -6,9 +6,12 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from snakepit.errors import CallTimeout, ProtocolError, SnakepitError
+
+if TYPE_CHECKING:
+    from snakepit.nesting import HostCall
 
 #: Items a consumer takes of a worker's stream before it grants more; granted again in halves.
 STREAM_CREDIT: Final = 32
@@ -62,9 +65,9 @@ class Call:
     __slots__ = (
         "answer",
         "args",
+        "chain",
         "command",
         "deadline",
-        "depth",
         "idempotent",
         "outcome",
         "parent_id",
@@ -90,7 +93,7 @@ class Call:
         idempotent: bool = False,
         stream: StreamBuffer | None = None,
         strict: bool = False,
-        depth: int = 0,
+        chain: tuple[HostCall, ...] = (),
     ) -> None:
         self.command = command
         self.args = args
@@ -101,7 +104,8 @@ class Call:
         self.stream = stream
         #: Whether it waits for its session's worker rather than run on another.
         self.strict = strict
-        self.depth = depth
+        #: The host calls this one is nested in, innermost last.
+        self.chain = chain
         self.state = CallState.NEW
         self.outcome: CallOutcome | None = None
         self.submitted_at = submitted_at

@@ -382,6 +382,19 @@ class CallDepthExceeded(CallError):
     code = "call_depth_exceeded"
 
 
+class HostCallCancelled(CallError):
+    """In a worker: the host ended a call of it, whose result is unwanted. End the work."""
+
+    code = "host_call_cancelled"
+    outcome = Outcome.UNKNOWN
+
+
+class NoCurrentCall(CallError, LookupError):
+    """``current_call()`` was used outside a command. Use it in code that a command runs."""
+
+    code = "no_current_call"
+
+
 # --- values: what crosses the boundary -----------------------------------------------------------
 
 

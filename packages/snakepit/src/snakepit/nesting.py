@@ -2,35 +2,75 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Container
+from contextvars import ContextVar
 
 from snakepit.calls import Call
 from snakepit.errors import CallDepthExceeded
-from snakepit.link.host_calls import HostCall, ancestry
 from snakepit.scheduler import Scheduler
 
 _MAX_CALL_DEPTH = 32
 
 
-def nested_depth(command: str) -> int:
-    """How many calls the call about to be made is nested in.
+class HostCall:
+    """A call that a worker's code makes to a function of the host; its first argument.
+
+    Attributes:
+        call_id: the worker's number for it.
+        command: the name of the function.
+        worker_id: which worker makes it.
+        session_id: the session of the command that makes it. It comes from the host's own record,
+            so a worker can't claim another one.
+    """
+
+    __slots__ = ("_deadline", "call_id", "command", "parent", "session_id", "worker_id")
+
+    def __init__(self, call_id: int, command: str, worker_id: str, parent: Call) -> None:
+        self.call_id = call_id
+        self.command = command
+        self.worker_id = worker_id
+        self.session_id = parent.session_id
+        self.parent = parent
+        self._deadline = parent.deadline
+
+    def remaining(self) -> float | None:
+        """Seconds left for the command that makes this call; None without a deadline."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+
+Chain = tuple[HostCall, ...]
+_chain: ContextVar[Chain] = ContextVar("snakepit_chain", default=())
+
+
+def current_chain() -> Chain:
+    """The host calls that the running code serves, innermost last."""
+    return _chain.get()
+
+
+def enter_chain(chain: Chain) -> None:
+    """Say what the running task serves.
+
+    Tasks are created in whatever context an event came in, so what they inherit means nothing.
+    """
+    _chain.set(chain)
+
+
+def require_depth(command: str, chain: Chain) -> None:
+    """Refuse a call that is nested too deeply.
 
     Raises:
-        CallDepthExceeded: too many; it is not made.
+        CallDepthExceeded: it is not made.
     """
-    chain = ancestry()
-    depth = chain[-1].parent.depth + 1 if chain else 0
-    if depth > _MAX_CALL_DEPTH:
+    if len(chain) > _MAX_CALL_DEPTH:
         raise CallDepthExceeded(
-            f"{command!r} is nested {depth} calls deep; look for a host function and a command "
-            "that call each other without end"
+            f"{command!r} is nested {len(chain)} calls deep; look for a host function and a "
+            "command that call each other without end"
         )
-    return depth
 
 
-def earliest_deadline(own: float | None) -> float | None:
+def earliest_deadline(own: float | None, chain: Chain) -> float | None:
     """The earlier of a call's own deadline and that of the call it is nested in."""
-    chain = ancestry()
     outer = chain[-1].parent.deadline if chain else None
     return min((deadline for deadline in (own, outer) if deadline is not None), default=None)
 
@@ -42,7 +82,7 @@ def find_lender(call: Call, running: Container[Call], scheduler: Scheduler) -> H
     belongs to the same session, or when no other worker is free: waiting for a slot that only its
     own end could free would be a deadlock.
     """
-    for host_call in reversed(ancestry()):
+    for host_call in reversed(call.chain):
         parent = host_call.parent
         at_home = parent.worker_id == host_call.worker_id and parent in running
         if at_home and _may_borrow(call, host_call, scheduler):

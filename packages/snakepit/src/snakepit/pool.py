@@ -29,7 +29,7 @@ from snakepit.errors import (
     SnakepitError,
 )
 from snakepit.link.host_calls import HostFunction
-from snakepit.nesting import earliest_deadline, find_lender, nested_depth
+from snakepit.nesting import current_chain, earliest_deadline, find_lender, require_depth
 from snakepit.options import USE_DEFAULT, Timeout, seconds, whole_number
 from snakepit.scheduler import Scheduler
 from snakepit.session import Session, generate_session_id
@@ -189,7 +189,8 @@ class Pool:
             affinity: "hint": run where there is room when the session's worker is busy.
                 "strict_queue": wait for that worker, for commands that need what it keeps of the
                 session; when it has ended, another takes its place.
-            idempotent: running it twice does no harm; errors then say that it may be retried.
+            idempotent: running it twice does no harm, so a WorkerLost or CallTimeout of it says
+                that it may be retried. The pool itself retries nothing.
 
         Raises:
             PoolSaturated: the queue is full.
@@ -263,7 +264,9 @@ class Pool:
 
     def release_session(self, session_id: str) -> bool:
         """Forget which worker a session prefers; whether one was known."""
-        return self._scheduler.release_session(session_id)
+        known = self._scheduler.release_session(session_id)
+        self._start_waiting()
+        return known
 
     # --- looking -----------------------------------------------------------------------------
 
@@ -310,7 +313,8 @@ class Pool:
             )
         loop = self._usable_loop()
         limit = self._timeout if timeout is USE_DEFAULT else timeout
-        depth = nested_depth(command)
+        chain = current_chain()
+        require_depth(command, chain)
         now = time.monotonic()
         own_deadline = None if limit is None else now + seconds("timeout", limit)
         return Call(
@@ -319,11 +323,11 @@ class Pool:
             answer=loop.create_future(),
             submitted_at=now,
             session_id=session_id,
-            deadline=earliest_deadline(own_deadline),
+            deadline=earliest_deadline(own_deadline, chain),
             idempotent=idempotent,
             stream=stream,
             strict=affinity == "strict_queue",
-            depth=depth,
+            chain=chain,
         )
 
     def _usable_loop(self) -> asyncio.AbstractEventLoop:
@@ -451,14 +455,16 @@ class Pool:
         self._start_waiting()
 
     def worker_leaving(self, worker_id: str) -> None:
-        """A worker must not be given calls any more."""
+        """A worker must not be given calls any more; those that wait for it may go elsewhere."""
         self._scheduler.close_worker(worker_id)
+        self._start_waiting()
 
     def worker_gone(self, worker_id: str) -> None:
         """A worker is dead."""
         self._scheduler.remove_worker(worker_id)
+        self._start_waiting()
 
-    def workforce_broken(self, error: SnakepitError) -> None:
+    def workforce_broken(self, error: Exception) -> None:
         """No worker will be started any more: whoever waits for one waits in vain."""
         if not self._workforce.workers:
             for call in list(self._scheduler.waiting()):
@@ -484,6 +490,7 @@ def _timeout_error(call: Call, now: float) -> CallTimeout:
         queued_s=started - call.submitted_at,
         ran_s=now - started,
     )
+    error.retryable = call.idempotent
     if call.started_at is None:
         error.outcome, error.retryable = Outcome.NONE, True
     return error

@@ -4,52 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import time
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from typing import Any
 
 from snakepit.calls import Call
 from snakepit.errors import SnakepitError, StreamingNotSupported, UnknownCommand, error_to_wire
 from snakepit.iteration import iterate_in_threads
+from snakepit.nesting import HostCall, enter_chain
 from snakepit.wire.frames import Frame, FrameType
-from snakepit.wire.messages import CallRequest, bare_frame, read_call, read_value, value_frame
+from snakepit.wire.messages import CallRequest, bare_frame, read_call, read_count, value_frame
 
 HostFunction = Callable[..., Any]
-
-
-class HostCall:
-    """A call that a worker's code makes to a function of the host; its first argument.
-
-    Attributes:
-        call_id: the worker's number for it.
-        command: the name of the function.
-        worker_id: which worker makes it.
-        session_id: the session of the command that makes it. It comes from the host's own record,
-            so a worker can't claim another one.
-    """
-
-    __slots__ = ("_deadline", "call_id", "command", "parent", "session_id", "worker_id")
-
-    def __init__(self, call_id: int, request: CallRequest, worker_id: str, parent: Call) -> None:
-        self.call_id = call_id
-        self.command = request.command
-        self.worker_id = worker_id
-        self.session_id = parent.session_id
-        self.parent = parent
-        self._deadline = parent.deadline
-
-    def remaining(self) -> float | None:
-        """Seconds left for the command that makes this call; None without a deadline."""
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-
-
-_ancestry: ContextVar[tuple[HostCall, ...]] = ContextVar("snakepit_ancestry", default=())
-
-
-def ancestry() -> tuple[HostCall, ...]:
-    """The host calls that the running code serves, innermost last."""
-    return _ancestry.get()
 
 
 class HostCalls:
@@ -80,7 +45,7 @@ class HostCalls:
             # The command it is made for has ended, or its caller no longer wants it.
             self._send(value_frame(FrameType.CANCELLED, frame.call_id, False))
             return
-        call = HostCall(frame.call_id, request, self._worker_id, parent)
+        call = HostCall(frame.call_id, request.command, self._worker_id, parent)
         if request.credit is not None:
             self._credit[frame.call_id] = asyncio.Semaphore(request.credit)
         self._parents[frame.call_id] = parent
@@ -97,7 +62,7 @@ class HostCalls:
         """Handle a ``CREDIT`` frame."""
         credit = self._credit.get(frame.call_id)
         if credit is not None:
-            for _ in range(read_value(frame)):
+            for _ in range(read_count(frame)):
                 credit.release()
 
     def cancel(self, call_id: int) -> None:
@@ -118,7 +83,7 @@ class HostCalls:
             task.cancel()
 
     async def _serve(self, call: HostCall, function: HostFunction, request: CallRequest) -> None:
-        _ancestry.set((*_ancestry.get(), call))
+        enter_chain((*call.parent.chain, call))
         try:
             if request.credit is None:
                 await self._serve_unary(call, function, request)

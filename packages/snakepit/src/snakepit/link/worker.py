@@ -33,6 +33,7 @@ from snakepit.wire.messages import (
     call_frame,
     message_frame,
     read_body,
+    read_items,
     read_mapping,
     read_value,
     value_frame,
@@ -126,6 +127,7 @@ class WorkerProcess:
         self._ids = itertools.count(1, 2)
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._gone: asyncio.Future[None] = self._loop.create_future()
+        self._greeted = False
         self._kill_reason: str | None = None
         self._output = OutputTail(ends.output, f"worker {worker_id}")
         self._data = FrameConnection(ends.data, self._on_frame, self._on_closed)
@@ -224,7 +226,9 @@ class WorkerProcess:
         lost = self._lost_error(report, Outcome.UNKNOWN)
         self._host_calls.cancel_all()
         for call in tuple(self._calls.values()):
-            call.fail(self._lost_error(report, Outcome.UNKNOWN))
+            lost_call = self._lost_error(report, Outcome.UNKNOWN)
+            lost_call.retryable = call.idempotent
+            call.fail(lost_call)
             self._end_call(call, interrupted=False)
         for ping in self._pings.values():
             ping.cancel()
@@ -361,13 +365,16 @@ class WorkerProcess:
         if call is None or call.stream is None:
             raise ProtocolError(f"stream items for call {frame.call_id}, which is no open stream")
         try:
-            call.stream.push(read_value(frame))
+            call.stream.push(read_items(frame))
         except SnakepitError as error:
             call.fail(error)
             self.stop_call(call)
 
     def _on_hello(self, hello: Frame) -> None:
         versions, pid, info = read_body(hello, 3)
+        if self._greeted or not isinstance(versions, list):
+            raise ProtocolError("a worker says HELLO once, with a list of versions")
+        self._greeted = True
         common = set(versions) & set(PROTOCOL_VERSIONS)
         if not common:
             self._ready.set_exception(

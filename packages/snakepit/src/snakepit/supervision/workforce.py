@@ -13,7 +13,6 @@ from snakepit.calls import Call, CallOutcome
 from snakepit.errors import (
     AdapterInitFailed,
     PoolStartFailed,
-    SnakepitError,
     WorkerLost,
     WorkerStartFailed,
 )
@@ -40,7 +39,7 @@ class WorkforceOwner(Protocol):
     def worker_gone(self, worker_id: str) -> None:
         """A worker is dead, and all its calls have ended."""
 
-    def workforce_broken(self, error: SnakepitError) -> None:
+    def workforce_broken(self, error: Exception) -> None:
         """Workers keep failing; none will be started any more."""
 
     def call_ended(self, call: Call) -> None:
@@ -69,7 +68,7 @@ class Workforce:
         self.starting = 0
         self.started = 0
         self.lost = 0
-        self.broken: SnakepitError | None = None
+        self.broken: Exception | None = None
         self._adapter = adapter
         self._name = name
         self.concurrency = concurrency
@@ -176,7 +175,7 @@ class Workforce:
         await asyncio.sleep(delay)
         try:
             await self._start_worker()
-        except SnakepitError as error:
+        except Exception as error:  # a custom adapter may raise anything
             logger.warning("pool %s: a worker did not start: %s", self._name, error)
             delay = self._budget.record_failure()
             if self._budget.is_spent:
@@ -184,7 +183,7 @@ class Workforce:
             else:
                 self._replace(delay)
 
-    def _break(self, error: SnakepitError) -> None:
+    def _break(self, error: Exception) -> None:
         logger.error("pool %s: its workers keep failing, it gives up: %s", self._name, error)
         self.broken = error
         if self._owner is not None:

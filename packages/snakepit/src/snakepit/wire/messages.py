@@ -100,6 +100,22 @@ def read_value(frame: Frame) -> Any:
     return read_body(frame, 1)[0]
 
 
+def read_items(frame: Frame) -> list[Any]:
+    """The items of an ``ITEM`` frame; raises as :func:`read_body`."""
+    items = read_value(frame)
+    if not isinstance(items, list):
+        raise ProtocolError("the body of an ITEM frame holds no array of items")
+    return items
+
+
+def read_count(frame: Frame) -> int:
+    """The number of items in a ``CREDIT`` frame; raises as :func:`read_body`."""
+    count = read_value(frame)
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ProtocolError("the body of a CREDIT frame holds no number of items")
+    return count
+
+
 def read_mapping(frame: Frame) -> Mapping[str, Any]:
     """The one element of a frame's body, which has to be a map; raises as :func:`read_body`."""
     value = read_value(frame)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from snakepit.errors import (
+    HostCallCancelled,
     ProtocolError,
-    RemoteError,
     SnakepitError,
     StreamingNotSupported,
     UnknownCommand,
@@ -16,14 +16,15 @@ from snakepit.errors import (
     error_to_wire,
 )
 from snakepit.wire.frames import Frame, FrameType
-from snakepit.wire.messages import CallRequest, bare_frame, read_mapping, read_value, value_frame
+from snakepit.wire.messages import (
+    CallRequest,
+    bare_frame,
+    read_items,
+    read_mapping,
+    read_value,
+    value_frame,
+)
 from snakepit.worker.registry import Command
-
-
-class HostCallCancelled(RemoteError):
-    """The host ended a call of this worker, usually because its own call is no longer wanted."""
-
-    code = "host_call_cancelled"
 
 
 class Reply(NamedTuple):
@@ -45,7 +46,7 @@ def read_reply(frame: Frame) -> Reply:
         case FrameType.END:
             return Reply([], None)
         case FrameType.ITEM:
-            return Reply(read_value(frame), None)
+            return Reply(read_items(frame), None)
         case FrameType.CANCELLED:
             raise HostCallCancelled("the host ended this call; stop the work it was made for")
         case _:
@@ -73,13 +74,17 @@ class IncomingCalls:
             self._last_received = call_id
             self._waiting.add(call_id)
 
-    def start(self, call_id: int) -> bool:
-        """Note that a call is about to start; False if it was cancelled before."""
+    def start(self, call_id: int, register: Callable[[], object] = bool) -> bool:
+        """Note that a call is about to start; False if it was cancelled before.
+
+        ``register`` makes the running call known to whoever cancels; no cancellation falls between.
+        """
         with self._lock:
             self._waiting.discard(call_id)
             if call_id in self._withdrawn:
                 self._withdrawn.discard(call_id)
                 return False
+            register()
             return True
 
     def withdraw(self, call_id: int) -> bool:

@@ -22,11 +22,10 @@ from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from snakepit.errors import SnakepitError
+from snakepit.errors import HostCallCancelled, SnakepitError
 from snakepit.wire.frames import Frame, FrameType
-from snakepit.wire.messages import CallRequest, read_call, read_value
+from snakepit.wire.messages import CallRequest, read_call, read_count
 from snakepit.worker.calls import (
-    HostCallCancelled,
     IncomingCalls,
     cancelled_frame,
     end_frame,
@@ -49,12 +48,14 @@ _NESTING_RESERVE = 32
 class _Running:
     """A call that has started."""
 
-    __slots__ = ("context", "credit", "task", "thread_waits")
+    __slots__ = ("context", "credit", "started", "task", "thread_waits")
 
     def __init__(self, context: CallContext, credit: int) -> None:
         self.context = context
         self.credit = asyncio.Semaphore(credit)
         self.task: asyncio.Task[None] | None = None
+        # A task that is cancelled before its first step would answer nothing.
+        self.started = False
         # What the call's thread is waiting for on the loop.
         self.thread_waits: set[Future[Any]] = set()
 
@@ -106,7 +107,7 @@ class ConcurrentEngine:
     def _grant(self, frame: Frame) -> None:
         running = self._running.get(frame.call_id)
         if running is not None:
-            for _ in range(read_value(frame)):
+            for _ in range(read_count(frame)):
                 running.credit.release()
 
     def _start(self, frame: Frame) -> None:
@@ -126,8 +127,11 @@ class ConcurrentEngine:
 
     async def _run(self, running: _Running, command: Command, request: CallRequest) -> None:
         call_id = running.context.call_id
+        running.started = True
         token = enter_call(running.context)
         try:
+            if running.context.cancelled:
+                raise asyncio.CancelledError
             reply = await self._call(running, command, request.args)
         except (asyncio.CancelledError, HostCallCancelled) as error:
             if running.context.cancelled:
@@ -203,7 +207,8 @@ class ConcurrentEngine:
         running = self._running.get(call_id)
         if running is not None and running.task is not None:
             running.context.cancelled = True
-            running.task.cancel()
+            if running.started:
+                running.task.cancel()
             for wait in tuple(running.thread_waits):
                 wait.cancel()
 

@@ -7,14 +7,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from snakepit.errors import SnakepitError
+from snakepit.errors import NoCurrentCall
 from snakepit.wire.messages import CallRequest
-
-
-class NoCurrentCall(SnakepitError, LookupError):
-    """``current_call()`` was used outside a command. Use it in code that a command runs."""
-
-    code = "no_current_call"
 
 
 class HostCaller(Protocol):

@@ -26,12 +26,11 @@ from collections.abc import (
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from snakepit.errors import SnakepitError
+from snakepit.errors import HostCallCancelled, SnakepitError
 from snakepit.iteration import iterate_in_threads
 from snakepit.wire.frames import Frame, FrameType
-from snakepit.wire.messages import CallRequest, read_call, read_value
+from snakepit.wire.messages import CallRequest, read_call, read_count
 from snakepit.worker.calls import (
-    HostCallCancelled,
     IncomingCalls,
     cancelled_frame,
     end_frame,
@@ -107,19 +106,18 @@ class SerialEngine:
 
     def _run(self, frame: Frame) -> None:
         call_id = frame.call_id
-        if not self._incoming.start(call_id):
-            self._port.send(cancelled_frame(call_id, interrupted=False))
-            return
         try:
             request = read_call(frame)
             command = select_command(self._commands, request)
         except SnakepitError as error:
+            self._incoming.start(call_id)
             self._port.send(error_frame(call_id, error))
             return
-        context = CallContext(self, call_id, request)
-        running = _Running(context, command, request.credit or 0)
-        token = enter_call(context)
-        self._stack.append(running)
+        running = _Running(CallContext(self, call_id, request), command, request.credit or 0)
+        if not self._incoming.start(call_id, lambda: self._stack.append(running)):
+            self._port.send(cancelled_frame(call_id, interrupted=False))
+            return
+        token = enter_call(running.context)
         try:
             reply = self._reply_of(running, request)
         finally:
@@ -168,6 +166,8 @@ class SerialEngine:
         outer = self._breakable
         self._breakable = running
         try:
+            if running.context.cancelled:
+                raise Interrupted  # a cancellation up to here sent no signal
             return running.command.function(**args)
         finally:
             self._breakable = outer
@@ -286,7 +286,7 @@ class SerialEngine:
     def _grant(self, frame: Frame) -> None:
         for running in self._stack:
             if running.context.call_id == frame.call_id:
-                running.credit += read_value(frame)
+                running.credit += read_count(frame)
                 if running.credited is not None and self._loop is not None:
                     self._loop.call_soon_threadsafe(running.credited.set)
 
