@@ -32,6 +32,10 @@ class Worker:
         return value
 
     @snakepit.command
+    def unencodable(self) -> object:
+        return object()
+
+    @snakepit.command
     def pid(self) -> int:
         return os.getpid()
 
@@ -252,3 +256,17 @@ class Threaded:
     @snakepit.command
     def hello(self) -> str:
         return "hello"
+
+
+class Talkative:
+    """Prints what belongs to one call, and dies in another."""
+
+    @snakepit.command
+    def say(self, text: str) -> None:
+        print(text)
+
+    @snakepit.command
+    def die(self, text: str) -> None:
+        print(text)
+        os.kill(os.getpid(), signal.SIGKILL)
+        signal.pause()

@@ -16,6 +16,7 @@ from snakepit.errors import (
     CallDepthExceeded,
     ConfigurationError,
     EncodeError,
+    Outcome,
     PoolClosed,
     PoolSaturated,
     RemoteError,
@@ -85,6 +86,30 @@ async def test_a_value_that_can_not_travel_fails_in_the_caller_and_names_its_pat
             await pool.execute("echo", {"value": [1, {"client": object()}]})
         assert caught.value.path == "args.value[1].client"
         assert await pool.execute("echo", {"value": 1}) == 1
+
+
+async def test_an_inner_errors_outcome_is_not_that_of_the_call_whose_code_let_it_through() -> None:
+    async def full(call: HostCall) -> None:
+        raise PoolSaturated("full")
+
+    async with new_pool(host_functions={"full": full}) as pool:
+        with pytest.raises(PoolSaturated) as inner:
+            await pool.execute("call_host", {"name": "full", "args": {}})
+        with pytest.raises(UnknownCommand) as missing:
+            await pool.execute("call_host", {"name": "missing", "args": {}})
+        with pytest.raises(EncodeError) as result:
+            await pool.execute("unencodable")
+    for error in (inner.value, missing.value, result.value):
+        assert (error.outcome, error.retryable) == (Outcome.DONE, False)
+
+
+@pytest.mark.parametrize("args", [[1], "text", 5])
+async def test_arguments_that_are_no_mapping_are_refused_and_hold_no_slot(args: Any) -> None:
+    async with new_pool() as pool:
+        with pytest.raises(ConfigurationError, match="pass a mapping"):
+            await pool.execute("echo", args)
+        assert await pool.execute("add", {"x": 1}) == 12
+        assert pool.stats().submitted == 1
 
 
 async def test_wrong_arguments_are_the_callers_type_error() -> None:

@@ -64,6 +64,8 @@ class SnakepitError(Exception):
     outcome: Outcome = Outcome.NONE
     retryable: bool = False
     remote_traceback: str | None = None
+    from_peer: bool = False
+    """Whether it came from another process."""
 
     def __init__(
         self,
@@ -210,6 +212,27 @@ def error_to_wire(exc: BaseException) -> dict[str, Any]:
     return cast("dict[str, Any]", wire)
 
 
+def raised_to_wire(exc: BaseException) -> dict[str, Any]:
+    """Return what running code raised as plain data; as :func:`error_to_wire`.
+
+    An error that came from another process says what became of *its* call. For the call whose code
+    let it through, the work was done as far as it goes, whatever became of the inner one.
+    """
+    wire = error_to_wire(exc)
+    if isinstance(exc, SnakepitError) and exc.from_peer:
+        wire |= {"outcome": Outcome.DONE.value, "retryable": False}
+    return wire
+
+
+def as_typed(exc: BaseException) -> SnakepitError:
+    """Return ``exc`` itself if it is of this tree, else the :class:`RemoteError` for it."""
+    if isinstance(exc, SnakepitError):
+        return exc
+    typed = error_from_wire(error_to_wire(exc))
+    typed.__cause__ = exc
+    return typed
+
+
 def _link_to_wire(exc: BaseException) -> dict[str, Any]:
     name = text.type_name_of(exc)
     if isinstance(exc, SnakepitError):
@@ -285,6 +308,7 @@ def _link_from_wire(data: Any) -> SnakepitError:
         "details": details,
     }
     error = _restore(cls, state, None)
+    error.from_peer = True
     _attach_traceback(error, data["traceback"])
     return error
 

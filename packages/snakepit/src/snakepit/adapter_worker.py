@@ -14,8 +14,7 @@ from snakepit.errors import (
     SnakepitError,
     StreamingNotSupported,
     WorkerLost,
-    error_from_wire,
-    error_to_wire,
+    as_typed,
 )
 from snakepit.link.worker import WorkerEvents
 from snakepit.nesting import enter_chain
@@ -163,10 +162,6 @@ class AdapterWorker:
 
 
 def _as_typed(error: BaseException) -> SnakepitError:
-    if isinstance(error, SnakepitError):
-        return error
     if isinstance(error, asyncio.CancelledError) and not error.args:
         error = asyncio.CancelledError("the adapter's own code cancelled the call")
-    typed = error_from_wire(error_to_wire(error))
-    typed.__cause__ = error
-    return typed
+    return as_typed(error)

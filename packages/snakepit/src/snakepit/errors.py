@@ -25,8 +25,10 @@ from snakepit._error_base import (
     RemoteError,
     SnakepitError,
     ValueTransportError,
+    as_typed,
     error_from_wire,
     error_to_wire,
+    raised_to_wire,
 )
 
 __all__ = [
@@ -65,8 +67,10 @@ __all__ = [
     "WorkerHung",
     "WorkerLost",
     "WorkerStartFailed",
+    "as_typed",
     "error_from_wire",
     "error_to_wire",
+    "raised_to_wire",
 ]
 
 # --- configuration: the caller has to change something before any call can work -----------------
@@ -310,7 +314,7 @@ class CallTimeout(CallError, TimeoutError):
     ) -> CallTimeout:
         """Return the error for ``command``; times in seconds. Never run means outcome none."""
         return cls(
-            f"{command!r} reached its {limit} limit of {timeout_s:g} s "
+            f"{command!r} reached its {limit} limit of {round(timeout_s, 3):g} s "
             f"(queued {queued_s:.3f} s, ran {ran_s:.3f} s); allow more time, or do less in a call",
             outcome=Outcome.NONE if limit == "queue" else None,
             details={

@@ -26,7 +26,7 @@ from snakepit.errors import (
     Outcome,
     PoolBroken,
     PoolClosed,
-    SnakepitError,
+    as_typed,
 )
 from snakepit.link.host_calls import HostFunction
 from snakepit.nesting import current_chain, earliest_deadline, find_lender, require_depth
@@ -35,6 +35,7 @@ from snakepit.scheduler import Scheduler
 from snakepit.session import Session, generate_session_id
 from snakepit.stats import Counters, PoolStats, WorkerInfo
 from snakepit.supervision.workforce import Workforce
+from snakepit.worker.target import import_is_running
 
 Affinity = Literal["hint", "strict_queue"]
 
@@ -126,6 +127,12 @@ class Pool:
         """
         if self._loop is not None:
             raise PoolClosed(f"pool {self.name!r} has been started before; create a new one")
+        if import_is_running():
+            raise ConfigurationError(
+                f"pool {self.name!r} is started while a worker imports the module that starts it, "
+                "which would never end; put the start below `if __name__ == '__main__':`, "
+                "or the worker's class into a module of its own"
+            )
         _be_quiet_by_default()
         self._loop = asyncio.get_running_loop()
         self._owner_pid = os.getpid()
@@ -311,6 +318,10 @@ class Pool:
             raise ConfigurationError(
                 f"affinity is {affinity!r}; it has to be one of {get_args(Affinity)}"
             )
+        if args is not None and not isinstance(args, Mapping):
+            raise ConfigurationError(
+                f"args is a {type(args).__name__}; pass a mapping of argument names to values"
+            )
         loop = self._usable_loop()
         limit = self._timeout if timeout is USE_DEFAULT else timeout
         chain = current_chain()
@@ -374,8 +385,9 @@ class Pool:
         self._running.add(call)
         try:
             self._workforce.workers[worker_id].start_call(call)
-        except SnakepitError as error:
-            call.fail(error)
+        except BaseException as error:
+            # What could not be sent holds no slot, whatever the reason.
+            call.fail(as_typed(error))
             self.call_ended(call)
 
     def _start_waiting(self) -> None:

@@ -8,7 +8,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from snakepit.calls import Call
-from snakepit.errors import SnakepitError, StreamingNotSupported, UnknownCommand, error_to_wire
+from snakepit.errors import (
+    SnakepitError,
+    StreamingNotSupported,
+    UnknownCommand,
+    error_to_wire,
+    raised_to_wire,
+)
 from snakepit.iteration import iterate_in_threads
 from snakepit.nesting import HostCall, enter_chain
 from snakepit.wire.frames import Frame, FrameType
@@ -92,7 +98,7 @@ class HostCalls:
         except asyncio.CancelledError:
             self._send(value_frame(FrameType.CANCELLED, call.call_id, False))
         except Exception as error:
-            self._send_error(call.call_id, error)
+            self._send(value_frame(FrameType.ERROR, call.call_id, raised_to_wire(error)))
 
     async def _serve_unary(
         self, call: HostCall, function: HostFunction, request: CallRequest

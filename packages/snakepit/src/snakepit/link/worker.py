@@ -246,9 +246,14 @@ class WorkerProcess:
             signal=report.signal,
             phase="call" if self._calls else "idle",
             reason=f"killed: {self._kill_reason}" if self._kill_reason else "crash",
-            last_output=self._output.text(),
+            last_output=self._output.text(self._first_start()),
             outcome=outcome,
         )
+
+    def _first_start(self) -> float:
+        """When the oldest call in flight started: what came before is another call's output."""
+        starts = (call.started_at for call in self._calls.values() if call.started_at is not None)
+        return min(starts, default=0.0)
 
     def _start_failure(self, lost: WorkerLost) -> WorkerStartFailed:
         failure = WorkerStartFailed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections import deque
 
 _READ_BYTES = 1 << 16
@@ -20,15 +21,19 @@ class OutputTail:
         os.set_blocking(fd, False)
         self._fd = fd
         self._name = name
-        self._lines: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._lines: deque[tuple[float, str]] = deque(maxlen=_TAIL_LINES)
         self._partial = b""
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(fd, self._drain)
 
-    def text(self) -> str:
-        """The last lines; reads what is still in the pipe."""
+    def text(self, since: float = 0.0) -> str:
+        """The last lines that came since ``since``, on the clock of ``time.monotonic()``.
+
+        Reads what is still in the pipe.
+        """
         self._drain()
-        return "\n".join([*self._lines, *self._partial_line()])
+        lines = [line for came, line in self._lines if came >= since]
+        return "\n".join([*lines, *self._partial_line()])
 
     def close(self) -> None:
         """Stop reading."""
@@ -48,7 +53,7 @@ class OutputTail:
         *complete, self._partial = (self._partial + data).split(b"\n")
         for raw in complete:
             line = _as_text(raw)
-            self._lines.append(line)
+            self._lines.append((time.monotonic(), line))
             logger.info("%s: %s", self._name, line)
         # A line without an end must not grow for ever.
         self._partial = self._partial[-_LINE_CHARACTERS:]

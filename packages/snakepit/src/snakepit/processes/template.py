@@ -25,13 +25,12 @@ import select
 import socket
 import sys
 import threading
-from importlib import import_module
 
 from snakepit.errors import error_to_wire
 from snakepit.processes.channel import Channel, ChannelClosed, Message
 from snakepit.processes.linux import die_with_parent
 from snakepit.worker.main import WorkerDescriptors, run_worker
-from snakepit.worker.target import load_target
+from snakepit.worker.target import import_for_worker, load_target
 
 
 def main(fd: int) -> None:
@@ -60,7 +59,7 @@ def _prepare(channel: Channel, message: Message) -> None:
         if message["sys_path"] is not None:
             sys.path[:] = message["sys_path"]
         for name in message["preload"]:
-            import_module(name)
+            import_for_worker(name)
         target = load_target(message["target"])
         warm = getattr(target, "warm", None)
         if warm is not None:

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 
 from snakepit.errors import (
     HostCallCancelled,
+    Outcome,
     ProtocolError,
     SnakepitError,
     StreamingNotSupported,
     UnknownCommand,
     error_from_wire,
     error_to_wire,
+    raised_to_wire,
 )
 from snakepit.wire.frames import Frame, FrameType
 from snakepit.wire.messages import (
@@ -120,7 +122,8 @@ def result_frame(call_id: int, value: Any) -> bytes:
     try:
         return value_frame(FrameType.RESULT, call_id, value)
     except SnakepitError as error:
-        return error_frame(call_id, error)
+        error.outcome = Outcome.DONE  # the command ran; only its answer can't travel
+        return raised_frame(call_id, error)
 
 
 def items_frame(call_id: int, items: Iterable[Any]) -> bytes:
@@ -129,8 +132,13 @@ def items_frame(call_id: int, items: Iterable[Any]) -> bytes:
 
 
 def error_frame(call_id: int, error: BaseException) -> bytes:
-    """``ERROR`` for any exception."""
+    """``ERROR`` for a call that was refused before it started."""
     return value_frame(FrameType.ERROR, call_id, error_to_wire(error))
+
+
+def raised_frame(call_id: int, error: BaseException) -> bytes:
+    """``ERROR`` for what running code raised."""
+    return value_frame(FrameType.ERROR, call_id, raised_to_wire(error))
 
 
 def cancelled_frame(call_id: int, *, interrupted: bool) -> bytes:

@@ -31,6 +31,7 @@ from snakepit.worker.calls import (
     end_frame,
     error_frame,
     items_frame,
+    raised_frame,
     result_frame,
     select_command,
 )
@@ -137,9 +138,9 @@ class ConcurrentEngine:
             if running.context.cancelled:
                 reply = cancelled_frame(call_id, interrupted=False)
             else:
-                reply = error_frame(call_id, error)
+                reply = raised_frame(call_id, error)
         except BaseException as error:
-            reply = error_frame(call_id, error)
+            reply = raised_frame(call_id, error)
         finally:
             leave_call(token)
             del self._running[call_id]

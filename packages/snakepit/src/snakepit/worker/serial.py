@@ -36,6 +36,7 @@ from snakepit.worker.calls import (
     end_frame,
     error_frame,
     items_frame,
+    raised_frame,
     result_frame,
     select_command,
 )
@@ -138,11 +139,11 @@ class SerialEngine:
                 return self._stopped(running)
             except BaseException as error:
                 # SystemExit and KeyboardInterrupt too: they end the call, not the worker.
-                return error_frame(running.context.call_id, error)
+                return raised_frame(running.context.call_id, error)
         except BaseException as error:
             if running.context.cancelled:
                 return self._stopped(running)
-            return error_frame(running.context.call_id, error)
+            return raised_frame(running.context.call_id, error)
 
     def _stopped(self, running: _Running) -> bytes:
         return cancelled_frame(running.context.call_id, interrupted=running.forced)

@@ -3,8 +3,26 @@
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 
 from snakepit.errors import ConfigurationError
+
+_importing = False
+
+
+def import_is_running() -> bool:
+    """Whether this process is importing what a worker needs, and runs no command yet."""
+    return _importing
+
+
+def import_for_worker(module: str) -> ModuleType:
+    """Import a module in a template or a worker; what it runs meanwhile must not start pools."""
+    global _importing  # noqa: PLW0603 - a fact about the process
+    _importing = True
+    try:
+        return import_module(module)
+    finally:
+        _importing = False
 
 
 def split_target(target: str) -> tuple[str, str]:
@@ -33,7 +51,7 @@ def load_target(target: str) -> type:
         ImportError: the module can't be imported.
     """
     module_name, name = split_target(target)
-    found: object = import_module(module_name)
+    found: object = import_for_worker(module_name)
     for part in name.split("."):
         found = getattr(found, part, None)
     if not isinstance(found, type):

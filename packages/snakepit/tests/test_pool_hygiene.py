@@ -1,0 +1,55 @@
+"""What must not cross from one call, or one process, to another."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from snakepit import Pool, PythonAdapter
+from snakepit.errors import WorkerLost
+
+UNGUARDED = """
+import asyncio
+import snakepit
+
+class Greeter:
+    @snakepit.command
+    def greet(self):
+        return "hello"
+
+async def main():
+    async with snakepit.Pool(snakepit.PythonAdapter("unguarded:Greeter"), size=1) as pool:
+        print(await pool.execute("greet"))
+
+asyncio.run(main())
+"""
+
+
+async def test_the_last_output_of_a_death_is_that_of_its_own_call() -> None:
+    async with Pool(PythonAdapter("pool_worker:Talkative"), size=1) as pool:
+        await pool.execute("say", {"text": "of another session"}, session_id="a")
+        with pytest.raises(WorkerLost) as caught:
+            await pool.execute("die", {"text": "my own words"}, session_id="b")
+    assert caught.value.last_output == "my own words"
+
+
+@pytest.mark.parametrize("start", ["template", "spawn"])
+def test_a_script_that_starts_a_pool_when_it_is_imported_gets_an_error(
+    tmp_path: Path, start: str
+) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text(UNGUARDED.replace('Greeter")', f'Greeter", start={start!r})'))
+    ended = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "if __name__ == '__main__'" in ended.stderr
