@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -22,7 +23,7 @@ from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from snakepit.errors import HostCallCancelled, SnakepitError
+from snakepit.errors import ConfigurationError, HostCallCancelled, SnakepitError
 from snakepit.wire.frames import Frame, FrameType
 from snakepit.wire.messages import CallRequest, read_call, read_count
 from snakepit.worker.calls import (
@@ -73,6 +74,7 @@ class ConcurrentEngine:
         self._threads = ThreadPoolExecutor(concurrency * _NESTING_RESERVE, "snakepit-call")
         self._stopping: asyncio.Event
         self._loop: asyncio.AbstractEventLoop
+        self._loop_thread = threading.get_ident()
 
     def serve(self) -> None:
         """Run calls until the host says ``SHUTDOWN``. Main thread."""
@@ -164,7 +166,9 @@ class ConcurrentEngine:
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         """Run ``work`` in a thread; a cancellation is passed on only when the thread has ended."""
         context = contextvars.copy_context()
-        future = self._loop.run_in_executor(self._threads, lambda: context.run(work))
+        future = self._loop.run_in_executor(
+            self._threads, lambda: context.run(_without_stop_iteration, work)
+        )
         while True:
             try:
                 return await asyncio.shield(future)
@@ -230,7 +234,16 @@ class ConcurrentEngine:
 
     def _from_thread(self, context: CallContext, coroutine: Coroutine[Any, Any, _T]) -> _T:
         """Run ``coroutine`` on the loop and wait for it in this thread."""
-        running = self._running[context.call_id]
+        if threading.get_ident() == self._loop_thread:
+            coroutine.close()
+            raise ConfigurationError(
+                "call_host() would block the event loop that all async commands share;"
+                " await acall_host(), or iterate over acall_host_stream(), instead"
+            )
+        running = self._running.get(context.call_id)
+        if running is None:
+            coroutine.close()
+            raise HostCallCancelled("the call that this thread was started for has ended")
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         running.thread_waits.add(future)
         try:
@@ -259,3 +272,16 @@ class ConcurrentEngine:
 
 async def _next(stream: AsyncIterator[_T]) -> _T:
     return await anext(stream)
+
+
+def _without_stop_iteration(work: Callable[[], _T]) -> _T:
+    """The result of ``work``, which runs in a thread that a task waits for.
+
+    Raises:
+        RuntimeError: it raised StopIteration. An asyncio future takes none, so that whoever waits
+            for it would wait for ever.
+    """
+    try:
+        return work()
+    except StopIteration as error:
+        raise RuntimeError(f"the code raised StopIteration({error.value!r})") from error

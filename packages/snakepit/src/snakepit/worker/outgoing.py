@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -83,6 +84,9 @@ class OutgoingCalls:
         self._port = port
         self._ids = itertools.count(2, 2)
         self._open: dict[int, Outgoing] = {}
+        # The host refuses ids that do not ascend, so no thread may send between another's taking
+        # of an id and its sending.
+        self._order = threading.Lock()
 
     @contextmanager
     def open(
@@ -95,7 +99,6 @@ class OutgoingCalls:
         stream: bool = False,
     ) -> Iterator[_Kind]:
         """Send a call; when it is left before its end, the host is told to stop it."""
-        call = kind(next(self._ids), self._port, stream)
         request = CallRequest(
             name,
             dict(args),
@@ -104,9 +107,11 @@ class OutgoingCalls:
             context.call_id,
             STREAM_CREDIT if stream else None,
         )
-        frame = call_frame(call.call_id, request)
-        self._open[call.call_id] = call
-        self._port.send(frame)
+        with self._order:
+            call = kind(next(self._ids), self._port, stream)
+            frame = call_frame(call.call_id, request)
+            self._open[call.call_id] = call
+            self._port.send(frame)
         try:
             yield call
         finally:

@@ -23,11 +23,10 @@ from collections.abc import (
     Generator,
     Mapping,
 )
-from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from snakepit.errors import HostCallCancelled, SnakepitError
-from snakepit.iteration import iterate_in_threads
+from snakepit.errors import ConfigurationError, HostCallCancelled, SnakepitError
+from snakepit.threads import iterate_in_threads
 from snakepit.wire.frames import Frame, FrameType
 from snakepit.wire.messages import CallRequest, read_call, read_count
 from snakepit.worker.calls import (
@@ -57,7 +56,16 @@ class Interrupted(BaseException):
 class _Running:
     """A call on the stack."""
 
-    __slots__ = ("command", "context", "credit", "credited", "forced", "future")
+    __slots__ = (
+        "command",
+        "context",
+        "credit",
+        "credited",
+        "forced",
+        "on_loop",
+        "task",
+        "task_cancelled",
+    )
 
     def __init__(self, context: CallContext, command: Command, credit: int) -> None:
         self.context = context
@@ -65,7 +73,14 @@ class _Running:
         self.credit = credit
         self.credited: asyncio.Event | None = None
         self.forced = False
-        self.future: Future[Any] | None = None
+        # Set before the task is asked for; the other two belong to the loop's thread until it ends.
+        self.on_loop = False
+        self.task: asyncio.Task[Any] | None = None
+        self.task_cancelled = False
+
+    def task_done(self) -> bool:
+        """Whether the code of an async command has come to its end."""
+        return self.task is not None and self.task.done()
 
 
 class SerialEngine:
@@ -128,6 +143,12 @@ class SerialEngine:
 
     def _reply_of(self, running: _Running, request: CallRequest) -> bytes:
         """Run the command; return its final frame."""
+        reply = self._unforced_reply_of(running, request)
+        # What the code made of the interruption does not count: it was broken off at an arbitrary
+        # place, so the worker has to be replaced.
+        return self._stopped(running) if running.forced else reply
+
+    def _unforced_reply_of(self, running: _Running, request: CallRequest) -> bytes:
         # Two layers: in CPython 3.11 an exception from a signal handler in a loop that is the first
         # statement of a `try` can skip the handlers of that `try`.
         try:
@@ -211,21 +232,42 @@ class SerialEngine:
 
     def _run_async(self, running: _Running, coroutine: Coroutine[Any, Any, _T]) -> _T:
         """Run ``coroutine`` on the loop thread, and meanwhile the calls nested in it here."""
-        running.future = future = asyncio.run_coroutine_threadsafe(coroutine, self._async_loop())
-        future.add_done_callback(lambda _: self._poke())
-        if running.context.cancelled:
-            future.cancel()
+        loop = self._async_loop()
+        if _running_loop() is loop:
+            coroutine.close()
+            raise ConfigurationError(
+                "an async command was called from within a blocking call_host() of another one,"
+                " which holds the event loop; use `await call.acall_host(...)` there"
+            )
+        running.on_loop = True
+        loop.call_soon_threadsafe(self._start_task, running, coroutine)
+        # Only the task's own end counts, not that it was told to stop: until then the call holds
+        # its slot, and the host kills the worker when that takes too long.
         while True:
-            self._wait_for(lambda: future.done() or bool(self._nested))
-            if future.done():
-                return future.result()
+            self._wait_for(lambda: running.task_done() or bool(self._nested))
+            if running.task is not None and running.task.done():
+                result: _T = running.task.result()
+                return result
             self._run(self._nested.popleft())
+
+    def _start_task(self, running: _Running, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Loop thread."""
+        running.task = asyncio.get_running_loop().create_task(coroutine)
+        running.task.add_done_callback(lambda _: self._poke())
+        if running.context.cancelled:
+            self._cancel_task(running)
+
+    def _cancel_task(self, running: _Running) -> None:
+        """Loop thread. Cancel once: a second time would break off the task's cleaning up."""
+        if running.task is not None and not running.task_cancelled:
+            running.task_cancelled = True
+            running.task.cancel()
 
     def _async_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             threading.Thread(
-                target=self._loop.run_forever, name="snakepit-loop", daemon=True
+                target=_run_loop, args=(self._loop,), name="snakepit-loop", daemon=True
             ).start()
         return self._loop
 
@@ -300,8 +342,8 @@ class SerialEngine:
         for running in tuple(self._stack):
             if running.context.call_id == call_id:
                 running.context.cancelled = True
-                if running.future is not None:
-                    running.future.cancel()
+                if running.on_loop:
+                    self._async_loop().call_soon_threadsafe(self._cancel_task, running)
                 elif running is self._breakable:
                     signal.pthread_kill(self._main_thread, _INTERRUPT_SIGNAL)
                 self._poke()
@@ -352,3 +394,22 @@ class SerialEngine:
             while not call.finished:
                 for item in call.take(await call.next_frame()):
                     yield item
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Run ``loop`` until it is stopped."""
+    while True:
+        try:
+            loop.run_forever()
+            return
+        except (SystemExit, KeyboardInterrupt):
+            # asyncio stores them in the task that raised them, then lets them through; here they
+            # end the call, not the loop.
+            continue
