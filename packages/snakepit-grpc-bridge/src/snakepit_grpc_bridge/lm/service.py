@@ -15,10 +15,21 @@ from snakepit_grpc_bridge.lm.prompts import questions_head
 
 __all__ = ["KEY_VARIABLES", "LmService", "LmSettings"]
 
-#: Variables that look like keys, as patterns. Only the process that talks to a provider gets them.
-KEY_VARIABLES = (
-    *("*_API_KEY", "*_API_TOKEN", "*_ACCESS_KEY", "*_ACCESS_TOKEN", "*_AUTH_TOKEN"),
-    *("*_SECRET", "*_SECRET_*", "*_PASSWORD", "AWS_SESSION_TOKEN", "DATABRICKS_TOKEN", "HF_TOKEN"),
+
+def _in_any_case(pattern: str) -> str:
+    """Return a pattern that also matches in lower case; names are compared exactly."""
+    return "".join(f"[{c}{c.lower()}]" if c.isalpha() else c for c in pattern)
+
+
+#: Variables that look like secrets, as patterns. The process that talks to a provider gets them all
+#: the same; those that run programs or a local model don't.
+KEY_VARIABLES = tuple(
+    _in_any_case(pattern)
+    for pattern in (
+        *("*API_KEY*", "*APIKEY*", "*ACCESS_KEY*", "*ACCESSKEY*", "*PRIVATE_KEY*"),
+        *("TOKEN", "*_TOKEN", "*SECRET*", "*CREDENTIAL*", "*_PAT"),
+        *("*PASSWORD*", "*PASSWD*", "*PASSPHRASE*", "*_PWD"),
+    )
 )
 
 #: A prompt is read in batches of up to about a second, and only between them can a call stop.
