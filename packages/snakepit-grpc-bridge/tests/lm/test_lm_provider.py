@@ -110,12 +110,26 @@ async def test_the_key_reaches_the_provider_and_nobody_else(server: Server) -> N
         with pytest.raises(LmCallFailed, match="no such key") as caught:
             await platform.dspy.predict("question -> answer", {"question": "please fail"})
         assert caught.value.kind == "auth"
+        assert caught.value.message.endswith("; check the key in OPENAI_API_KEY")
+        assert "api_key=" not in caught.value.message
         error: BaseException | None = caught.value
         while error is not None:
             assert KEY not in f"{error} {vars(error)}"
             error = error.__cause__
         # Refused keys are not tried again.
         assert len(server.seen) == 2
+
+
+async def test_a_missing_key_is_named_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    async with Platform(Settings(model="openai/test-model", workers=1)) as platform:
+        with pytest.raises(LmCallFailed) as caught:
+            await platform.dspy.predict("question -> answer", {"question": "?"})
+    assert caught.value.kind == "configuration"
+    assert caught.value.message == (
+        "the model 'openai/test-model' failed: no key was found; set OPENAI_API_KEY in the "
+        "environment"
+    )
 
 
 def environment_of(pid: int | None) -> bytes:

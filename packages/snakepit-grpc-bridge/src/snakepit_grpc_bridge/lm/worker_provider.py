@@ -143,9 +143,23 @@ def _failure(error: Exception, model: str) -> LmCallFailed:
     kind = _KINDS.get(code, "unknown")
     return LmCallFailed.of(
         kind,
-        str(getattr(error, "message", None) or error),
+        _told(error),
         model=model,
         provider=getattr(error, "provider", None),
         status=getattr(error, "status", None),
         retry_after=getattr(error, "retry_after", None),
     )
+
+
+def _told(error: Exception) -> str:
+    """Return what the user is told. DSPy's advice on keys is for code that makes its own models."""
+    said = str(getattr(error, "message", None) or error).partition("\n\n  To fix:")[0]
+    cause: BaseException | None = error
+    while cause is not None and not getattr(cause, "env_keys", ()):
+        cause = cause.__cause__
+    if cause is None:
+        return said
+    variables = " or ".join(getattr(cause, "env_keys", ()))
+    if getattr(cause, "code", None) == "not_configured":
+        return f"no key was found; set {variables} in the environment"
+    return f"{said}; check the key in {variables}"
