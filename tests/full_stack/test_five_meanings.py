@@ -12,6 +12,7 @@ import pytest
 import dspex
 from dspex.errors import (
     DuplicateTool,
+    HandleClosed,
     InputMismatch,
     InvalidCategory,
     NotAllowed,
@@ -251,6 +252,17 @@ def test_an_instance_keeps_its_state_in_its_session(client: dspex.Client) -> Non
         counter.close()
         counter.close()
         session.ask(FRANCE["question"])
+
+
+@pytest.mark.parametrize("with_session", [False, True])
+def test_a_closed_handle_says_so(client: dspex.Client, with_session: bool) -> None:
+    with client.start_session() as session:
+        qa = QA.create(session if with_session else client)
+        qa.close()
+        for use in (qa.execute, qa.state, qa.chain_of_thought):
+            with pytest.raises(HandleClosed, match=r"this handle of QA is closed"):
+                use(**FRANCE)
+        qa.close()
 
 
 def test_a_class_outside_the_allow_list_is_refused(client: dspex.Client) -> None:

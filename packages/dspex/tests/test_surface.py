@@ -68,9 +68,16 @@ def test_session_ids() -> None:
     assert not dspex.is_temp_session(dspex.generate_session_id())
 
 
-def test_all_errors_have_one_root() -> None:
-    for name in dspex.errors.__all__:
-        assert issubclass(getattr(dspex.errors, name), SnakepitError)
+def test_every_error_of_the_layers_below_can_be_caught_by_its_name() -> None:
+    found: set[type[SnakepitError]] = set()
+    todo = [SnakepitError]
+    while todo:
+        current = todo.pop()
+        todo += current.__subclasses__()
+        # Classes without a code of their own are made when an error arrives from another process.
+        if current.__module__.startswith(("snakepit.", "snakepit_grpc_bridge.")):
+            found |= {current} if "code" in vars(current) else set()
+    assert {getattr(dspex.errors, name) for name in dspex.errors.__all__} == found
 
 
 def test_decorated_tools_wait_for_a_client() -> None:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 
 from dspex.client import AsyncClient, Client
 from dspex.default import default_client
-from dspex.errors import ConfigurationError
+from dspex.errors import ConfigurationError, HandleClosed
 from dspex.face import Face, sync
 from dspex.prediction import Prediction
 from dspex.sessions import AsyncSession, Session
@@ -83,6 +83,7 @@ class AsyncModuleHandle(_Handle):
     ) -> None:
         self._info = info
         self._owns_session = owns_session
+        self._closed = False
         self.session = session
         self.instance_id = instance_id
 
@@ -96,18 +97,21 @@ class AsyncModuleHandle(_Handle):
 
         Raises:
             InputMismatch: the inputs are not those of the signature. Nothing was sent.
+            HandleClosed: the handle is closed.
             SessionLost: the worker that held the instance died; create it again.
         """
         return _as_prediction(await self.call("__call__", **inputs))
 
     async def call(self, method: str, /, **arguments: Any) -> Any:
         """Call a method of the instance, by its name in the worker, with keyword arguments."""
+        self._check_open()
         return await self.session.platform.dspy.execute_instance(
             self.instance_id, arguments, method=method, session_id=self.session.id
         )
 
     async def close(self) -> None:
         """Forget the instance, and close its session if that was made for it. Idempotent."""
+        self._closed = True
         platform = self.session.platform
         if self._owns_session:
             await self.session.close()
@@ -126,7 +130,13 @@ class AsyncModuleHandle(_Handle):
         await self.close()
 
     async def _chain_of_thought(self, /, **inputs: Any) -> Prediction:
+        self._check_open()
         return await self.session.chain_of_thought(str(self._info.signature), inputs)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            name = self._info.module
+            raise HandleClosed(f"this handle of {name} is closed; make another: {name}.create()")
 
 
 class ModuleHandle(Face, _Handle):

@@ -15,6 +15,7 @@ from snakepit.errors import Outcome, SnakepitError
 __all__ = [
     "BridgeError",
     "DuplicateTool",
+    "HandleClosed",
     "InputMismatch",
     "InstanceNotFound",
     "InvalidCategory",
@@ -43,6 +44,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the nearest of the ``known`` names, else ``""``."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def shown(value: object) -> str:
+    """Return a value for a message; or only its type if it may be long."""
+    short = value is None or isinstance(value, (bool, int, float))
+    short = short or (isinstance(value, str) and len(value) <= 40)
+    return f"{value!r}" if short else f"a value of type {type(value).__name__}"
 
 
 # --- sessions ------------------------------------------------------------------------------------
@@ -104,6 +112,12 @@ class InstanceNotFound(BridgeError, LookupError):
             "or is released; create it with create_instance and use the id that this returns",
             details={"instance_id": instance_id, "session_id": session_id},
         )
+
+
+class HandleClosed(BridgeError):
+    """The handle of an instance was closed, and the instance released with it. Make another."""
+
+    code = "handle_closed"
 
 
 # --- variables -----------------------------------------------------------------------------------
@@ -202,7 +216,7 @@ class SignatureInvalid(BridgeError, ValueError):
 
 
 class InputMismatch(BridgeError, ValueError):
-    """The inputs are not those of the signature; nothing was sent to a worker."""
+    """The inputs are not those of the signature, or not of its types; nothing was sent."""
 
     code = "input_mismatch"
 
@@ -223,6 +237,17 @@ class InputMismatch(BridgeError, ValueError):
                 "unexpected": list(unexpected),
             },
         )
+
+    @classmethod
+    def of_type(cls, field: str, expected: str, value: object) -> InputMismatch:
+        """Return the error for a ``value`` that has not the type of its field."""
+        given = shown(value)
+        return cls(
+            f"the input {field!r} must be of type {expected}, it was {given}; convert it, or "
+            "declare another type in the signature",
+            details={"field": field, "expected": expected, "given": given,
+                     "missing": [], "unexpected": []},
+        )  # fmt: skip
 
     @property
     def missing(self) -> list[str]:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Final
 
+from snakepit_grpc_bridge.dspy.input_types import elements_of
 from snakepit_grpc_bridge.dspy.runtime import load_dspy
 from snakepit_grpc_bridge.dspy.signature import Field, SignatureSpec
 from snakepit_grpc_bridge.errors import SignatureInvalid
@@ -77,15 +78,11 @@ def _build(node: ast.expr, field: Field) -> Any:
         case ast.BinOp(left=left, right=right):
             return typing.Union[_build(left, field), _build(right, field)]  # noqa: UP007 - either may be text
         case ast.Subscript(value=ast.Name(id="Literal"), slice=inside):
-            return typing.Literal[tuple(ast.literal_eval(node) for node in _elements(inside))]
+            return typing.Literal[tuple(ast.literal_eval(node) for node in elements_of(inside))]
         case ast.Subscript(value=ast.Name(id=name), slice=inside):
-            arguments = tuple(_build(element, field) for element in _elements(inside))
+            arguments = tuple(_build(element, field) for element in elements_of(inside))
             return _TYPES[name][arguments if len(arguments) > 1 else arguments[0]]
     raise SignatureInvalid(f"the type of {field.name!r}, {field.type!r}, can't be built")
-
-
-def _elements(node: ast.expr) -> list[ast.expr]:
-    return node.elts if isinstance(node, ast.Tuple) else [node]
 
 
 def _dspy_type(name: str, field: Field) -> Any:

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from snakepit_grpc_bridge.dspy.input_types import elements_of, fits
 from snakepit_grpc_bridge.errors import InputMismatch, SignatureInvalid, did_you_mean
 
 __all__ = ["Field", "SignatureSpec", "parse_signature"]
@@ -70,6 +71,10 @@ class Field:
         """Whether it may be left out: its type allows None."""
         return self.type is not None and _allows_none(_type_node(self.type, self.name))
 
+    def accepts(self, value: object) -> bool:
+        """Whether a value has the type, if the signature names one; else every value will do."""
+        return self.type is None or fits(_type_node(self.type, self.name), value)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignatureSpec:
@@ -94,12 +99,13 @@ class SignatureSpec:
         }
 
     def check_inputs(self, inputs: object) -> dict[str, Any]:
-        """Return ``inputs`` as a dict if they are exactly the input fields.
+        """Return ``inputs`` as a dict if they are exactly the input fields, each of its type.
 
-        Fields whose type allows None may be missing.
+        Fields whose type allows None may be missing. Fields without a type take any value.
 
         Raises:
-            InputMismatch: something is missing or unexpected, or ``inputs`` is no mapping.
+            InputMismatch: something is missing, unexpected or of another type, or ``inputs`` is no
+                mapping.
         """
         if not isinstance(inputs, Mapping):
             raise InputMismatch(
@@ -113,6 +119,9 @@ class SignatureSpec:
         unexpected = [str(name) for name in inputs if name not in names]
         if missing or unexpected:
             raise InputMismatch.of(self.text, missing, unexpected)
+        for field in self.inputs:
+            if field.name in inputs and not field.accepts(inputs[field.name]):
+                raise InputMismatch.of_type(field.name, str(field.type), inputs[field.name])
         return dict(inputs)
 
 
@@ -297,7 +306,7 @@ def _check_generic(where: object, name: str, type_name: str, inside: ast.expr) -
     arity = GENERIC_TYPES.get(type_name)
     if arity is None:
         _fail_type(where, name, f"{type_name}[...]")
-    arguments = inside.elts if isinstance(inside, ast.Tuple) else [inside]
+    arguments = elements_of(inside)
     least, most = arity
     if len(arguments) < least or (most is not None and len(arguments) > most):
         _fail(where, f"in the type of {name!r}, {type_name} takes {least} argument(s)")
