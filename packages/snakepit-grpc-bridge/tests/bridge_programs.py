@@ -102,6 +102,11 @@ def lm_options() -> dict[str, Any]:
     return {name: value for name, value in dspy.settings.lm.kwargs.items() if value is not None}
 
 
+def environment() -> list[str]:
+    """The names of this process's variables."""
+    return list(os.environ)
+
+
 def tools() -> list[str]:
     """The tools that the call can use."""
     return [tool["name"] for tool in list_tools()]

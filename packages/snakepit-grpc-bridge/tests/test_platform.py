@@ -97,6 +97,14 @@ async def test_wrong_calls_fail_before_anything_is_sent() -> None:
             await platform.dspy.call("dspy.Predict", "__init__", ["a -> b"])
         with pytest.raises(ValidationFailed, match="config"):
             await platform.dspy.predict("a -> b", {"a": 1}, config=["temperature"])  # type: ignore[arg-type]
+        with pytest.raises(InputMismatch, match="'a' must be of type int, it was '1'"):
+            await platform.dspy.predict("a: int -> b", {"a": "1"})
+        for option in ({"bogus": 1}, {"temperature": "hot"}, {"max_tokens": -1}):
+            with pytest.raises(ValidationFailed, match=f"option {next(iter(option))!r}"):
+                await platform.dspy.predict("a -> b", {"a": 1}, config=option)
+        await platform.variables.put("global", "ml_bogus", 1)
+        with pytest.raises(ValidationFailed, match="option 'bogus'"):
+            await platform.dspy.predict("a -> b", {"a": 1})
         with pytest.raises(ConfigurationError, match="timeout"):
             await platform.dspy.predict("a -> b", {"a": 1}, timeout=0)
         assert platform.pool.stats().submitted == before
@@ -290,6 +298,25 @@ async def test_results_that_are_no_data_need_a_session() -> None:
 
 
 # --- isolation and failures ----------------------------------------------------------------------
+
+
+async def test_programs_get_no_variable_that_looks_like_a_secret(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secrets = (
+        *("OPENAI_API_KEY", "APIKEY", "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"),
+        *("SECRETKEY", "DJANGO_SECRET_KEY", "CLIENT_SECRET", "SSH_PRIVATE_KEY"),
+        *("TOKEN", "GITHUB_TOKEN", "GITHUB_PAT", "AWS_SESSION_TOKEN"),
+        *("PASSWORD", "PGPASSWORD", "DB_PASSWD", "MYSQL_PWD", "KEY_PASSPHRASE"),
+        *("GOOGLE_APPLICATION_CREDENTIALS", "openai_api_key", "Db_Password"),
+    )
+    others = ("KEYBOARD", "TOKENIZERS_PARALLELISM", "XPATH", "MONKEY")
+    for name in (*secrets, *others):
+        monkeypatch.setenv(name, "value-of-a-variable")
+    async with running() as platform:
+        seen = await platform.dspy.call("bridge_programs.environment")
+    assert set(secrets) & set(seen) == set()
+    assert set(others) | {"PATH", "HOME"} <= set(seen)
 
 
 async def test_a_call_sees_clean_settings_and_cant_change_them_for_others() -> None:

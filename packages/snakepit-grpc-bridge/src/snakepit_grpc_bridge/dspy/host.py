@@ -18,6 +18,7 @@ from snakepit_grpc_bridge.dspy.paths import STORED, check_method, check_path, ch
 from snakepit_grpc_bridge.dspy.results import PredictionResult
 from snakepit_grpc_bridge.dspy.signature import SignatureSpec, parse_signature
 from snakepit_grpc_bridge.errors import InstanceNotFound, ValidationFailed
+from snakepit_grpc_bridge.lm.catalog import ModelKind
 from snakepit_grpc_bridge.sessions import GLOBAL_SESSION, SessionService, generate_temp_session_id
 from snakepit_grpc_bridge.settings import Settings, positive_seconds
 from snakepit_grpc_bridge.variables import VariableService
@@ -33,7 +34,8 @@ class DspyService:
 
     A call without a session runs in a temporary one. ``config`` holds options of the language model
     for this call, such as ``{"temperature": 0.2}``; without it the variables ``temperature``,
-    ``max_tokens``, ``top_p`` and ``ml_<option>`` of the session count, then the global ones.
+    ``max_tokens``, ``top_p`` and ``ml_<option>`` of the session count, then the global ones. A
+    wrong option is ValidationFailed, before anything is sent.
     ``timeout`` is the whole budget in seconds or as a ``timedelta``, waiting included; the default
     is the platform's. What the pool raises can come from every method: CallTimeout, WorkerLost,
     PoolSaturated, ...; and SessionNotFound for a session that is not open.
@@ -313,7 +315,9 @@ class DspyService:
         self, command: str, arguments: Mapping[str, Any], session_id: str, budget: float
     ) -> Any:
         # What the session keeps is in one worker: its calls wait for that one.
-        affinity: Literal["hint", "strict_queue"] = "strict_queue" if session_id in self._kept else "hint"
+        affinity: Literal["hint", "strict_queue"] = (
+            "strict_queue" if session_id in self._kept else "hint"
+        )
         return await self._pool.execute(
             command, arguments, session_id=session_id, timeout=budget, affinity=affinity
         )
@@ -321,7 +325,8 @@ class DspyService:
     async def _context(self, session_id: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
         own = await self._variables.list(session_id)
         shared = await self._variables.list(GLOBAL_SESSION)
-        return {"lm": self._model, "options": lm_options(own, shared, config)}
+        more = self._model["kind"] == ModelKind.PROVIDER
+        return {"lm": self._model, "options": lm_options(own, shared, config, more=more)}
 
     @asynccontextmanager
     async def _session(self, session_id: str | None) -> AsyncIterator[str]:
