@@ -40,7 +40,7 @@ def dspex(
 def assert_one_line(done: subprocess.CompletedProcess[str], code: int, pattern: str) -> None:
     assert done.returncode == code, done.stderr
     assert done.stdout == ""
-    assert re.fullmatch(rf"dspex: [^\n]*{pattern}[^\n]*\n", done.stderr), done.stderr
+    assert re.fullmatch(rf"dspex[ a-z]*: [^\n]*{pattern}[^\n]*\n", done.stderr), done.stderr
 
 
 # --- help and usage ------------------------------------------------------------------------------
@@ -60,6 +60,12 @@ def test_help_loads_nothing_heavy() -> None:
     ).stdout.split()
     heavy = {"rich", "msgpack", "pydantic", "dspy", "snakepit_grpc_bridge.platform"}
     assert heavy & set(loaded) == set()
+
+
+def test_the_usage_line_reads_like_the_documentation() -> None:
+    assert dspex("ask", "-h").stdout.startswith("Usage: dspex ask [OPTIONS] QUESTION\n")
+    predict = dspex("predict", "-h").stdout
+    assert predict.startswith("Usage: dspex predict [OPTIONS] SIGNATURE NAME=VALUE...\n")
 
 
 @pytest.mark.parametrize(
@@ -87,9 +93,9 @@ def test_wrong_usage(arguments: list[str], message: str) -> None:
     [
         (["--workers", "0"], 2, "workers must be .* at least 1"),
         (["--timeout", "-1"], 2, "timeout must be above zero"),
-        (["--model", "embeded"], 1, "did you mean 'embedded'"),
-        (["--model", "gguf:/no/such.gguf"], 1, "check the path"),
-        (["--model", "gguf:/dev/null"], 1, "GGUF"),
+        (["--model", "embeded"], 2, "did you mean 'embedded'"),
+        (["--model", "gguf:/no/such.gguf"], 2, "check the path"),
+        (["--model", "gguf:/dev/null"], 2, "GGUF"),
         (["--api-base", "http://localhost"], 2, "has no server"),
     ],
 )
@@ -99,9 +105,15 @@ def test_a_wrong_setting_is_one_line_with_a_next_step(
     assert_one_line(dspex("ask", "x", *arguments), code, message)
 
 
+@pytest.mark.parametrize("arguments", [["ask", "x"], ["demo"]])
+def test_settings_of_the_environment_count(arguments: list[str]) -> None:
+    environment = os.environ | {"DSPEX_WORKERS": "0"}
+    assert_one_line(dspex(*arguments, env=environment), 2, "workers must be .* at least 1")
+
+
 def test_a_missing_model_names_the_command_that_gets_it(tmp_path: Path) -> None:
     environment = os.environ | {"DSPEX_MODEL_DIR": str(tmp_path)}
-    assert_one_line(dspex("ask", "x", env=environment), 1, "dspex model install")
+    assert_one_line(dspex("ask", "x", env=environment), 2, "dspex model install")
     status = dspex("model", "status", env=environment)
     assert (status.returncode, status.stderr) == (1, "")
     assert "dspex model install" in status.stdout
@@ -156,19 +168,39 @@ def test_a_text_from_standard_input_and_a_signature() -> None:
     assert "answer: Paris" in done.stdout
 
 
-@pytest.mark.model
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["predict", "question ->", "question=x"], "there is no output field after '->'"),
         (["predict", "question -> answer", "query=x"], "missing: question"),
         (["predict", "question -> answer", "x"], "write NAME=VALUE"),
+        (["predict", "number: int -> answer", "number=x"], "must be of type int, it was 'x'"),
         (["classify", "x", "-c", "a,a"], "more than once: a"),
+        (["classify", "x", "-c", ","], "categories is empty"),
         (["summarize", "x", "--max-length", "0"], "at least 1"),
+        (["generate", ""], "prompt is empty"),
+        (["extract", " "], "text is empty"),
+        (["ask", ""], "question is empty"),
     ],
 )
-def test_wrong_input_is_one_line(arguments: list[str], message: str) -> None:
-    assert_one_line(dspex(*arguments), 2, re.escape(message))
+def test_wrong_input_is_one_line_under_the_commands_name_before_anything_starts(
+    arguments: list[str], message: str
+) -> None:
+    # No worker comes up with such an interpreter, so a start would be told instead.
+    environment = os.environ | {"DSPEX_MODEL": "openai/none", "DSPEX_PYTHON": "/bin/false"}
+    done = dspex(*arguments, env=environment)
+    assert_one_line(done, 2, re.escape(message))
+    assert done.stderr.startswith(f"dspex {arguments[0]}: ")
+
+
+def test_a_missing_key_is_told_once_and_by_its_name() -> None:
+    environment = {name: text for name, text in os.environ.items() if name != "OPENAI_API_KEY"}
+    done = dspex("ask", FRANCE, "--model", "openai/gpt-5-mini", env=environment)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "dspex: the model 'openai/gpt-5-mini' failed: no key was found; set OPENAI_API_KEY in the "
+        "environment\n"
+    )
 
 
 @pytest.mark.model

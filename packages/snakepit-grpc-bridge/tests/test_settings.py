@@ -61,6 +61,21 @@ def test_the_nearest_file_wins_and_its_own_file_before_the_projects(tmp_path: Pa
     assert Settings.load(directory=below, environ={}).workers == 5
 
 
+def test_a_programs_own_defaults_come_last(tmp_path: Path) -> None:
+    def workers(environ: dict[str, str], **explicit: int) -> int:
+        return Settings.load(
+            directory=tmp_path, environ=environ, defaults={"workers": 1}, **explicit
+        ).workers
+
+    assert workers({}) == 1
+    (tmp_path / "dspex.toml").write_text("workers = 5\n")
+    assert workers({}) == 5
+    assert workers({"DSPEX_WORKERS": "3"}) == 3
+    assert workers({"DSPEX_WORKERS": "3"}, workers=4) == 4
+    with pytest.raises(ConfigurationError, match="did you mean 'workers'"):
+        Settings.load(directory=tmp_path, environ={}, defaults={"worker": 1})
+
+
 def test_unknown_keys_get_the_nearest_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="did you mean 'workers'"):
         Settings.load(directory=tmp_path, environ={}, worker=2)

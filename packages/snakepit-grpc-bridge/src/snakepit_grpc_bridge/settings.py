@@ -72,9 +72,12 @@ class Settings:
         *,
         directory: Path | None = None,
         environ: Mapping[str, str] | None = None,
+        defaults: Mapping[str, Any] | None = None,
         **explicit: Any,
     ) -> Self:
         """Gather settings: ``explicit`` > environment > configuration file > default.
+
+        ``defaults`` replace some of the defaults: what a program wants where its user says nothing.
 
         The environment's names are the settings' in capitals after ``DSPEX_``
         (``DSPEX_IMPORT_ALLOW`` is separated by commas). The file is the nearest ``dspex.toml``, or
@@ -90,7 +93,8 @@ class Settings:
             4
         """
         _check_known(explicit, "argument")
-        merged = _from_file(directory or Path.cwd())
+        _check_known(defaults or {}, "defaults")
+        merged = {**(defaults or {}), **_from_file(directory or Path.cwd())}
         merged |= _from_environment(os.environ if environ is None else environ)
         return cls(**(merged | explicit))
 

@@ -1,17 +1,23 @@
-"""The commands, one function each. Heavy imports happen when a command runs, not for `--help`."""
+"""The commands, one function each. Heavy imports happen when a command runs, not for `--help`.
+
+Each function checks what the user gave and returns the work, for which the processes are started.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dspex.cli import demo, model
-from dspex.cli.running import Output, command
+from dspex.cli.running import Output, Usage, Work, command
 
 if TYPE_CHECKING:
     from dspex.client import AsyncClient
+    from dspex.patterns import Steps
+    from snakepit_grpc_bridge.dspy.signature import Field, SignatureSpec
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,7 +34,7 @@ app = typer.Typer(
     ),
 )
 app.add_typer(model.app, name="model")
-app.command("demo")(demo.demo)
+app.command("demo", cls=Usage)(demo.demo)
 
 Text = Annotated[str, typer.Argument(help="The text, or - for standard input.")]
 
@@ -50,97 +56,149 @@ def common_options(
     """Take the options that come before a command; all of them act by themselves."""
 
 
-@app.command()
+@app.command(cls=Usage)
 @command
-async def ask(
-    client: AsyncClient,
+def ask(
     question: Annotated[str, typer.Argument(help="The question, or - for standard input.")],
     reasoning: Annotated[
         bool, typer.Option("--reasoning", help="Think first, and show the thoughts.")
     ] = False,
-) -> Output:
+) -> Work:
     """Answer a question."""
-    answer = await client.ask(_read(question), reasoning=reasoning)
-    if not reasoning:
-        return Output(data={"answer": answer}, lines=[answer])
-    return Output(
-        data={"answer": answer, "reasoning": answer.reasoning},
-        lines=[f"reasoning: {answer.reasoning}", f"answer: {answer}"],
-    )
+    from dspex import patterns
+
+    asked = _read(question)
+    _check(patterns.ask(asked))
+
+    async def work(client: AsyncClient) -> Output:
+        answer = await client.ask(asked, reasoning=reasoning)
+        if not reasoning:
+            return Output(data={"answer": answer}, lines=[answer])
+        return Output(
+            data={"answer": answer, "reasoning": answer.reasoning},
+            lines=[f"reasoning: {answer.reasoning}", f"answer: {answer}"],
+        )
+
+    return work
 
 
-@app.command()
+@app.command(cls=Usage)
 @command
-async def classify(
-    client: AsyncClient,
+def classify(
     text: Text,
     categories: Annotated[
         str, typer.Option("--categories", "-c", help="The categories, separated by commas.")
     ],
-) -> Output:
+) -> Work:
     """Choose the category that fits a text."""
-    category = await client.classify(_read(text), _list(categories))
-    return Output(data={"category": category}, lines=[category])
+    from dspex import patterns
+
+    given, names = _read(text), _list(categories)
+    _check(patterns.classify(given, names))
+
+    async def work(client: AsyncClient) -> Output:
+        category = await client.classify(given, names)
+        return Output(data={"category": category}, lines=[category])
+
+    return work
 
 
-@app.command()
+@app.command(cls=Usage)
 @command
-async def summarize(
-    client: AsyncClient,
+def summarize(
     text: Text,
     max_length: Annotated[int, typer.Option(help="Words, at most.")] = 150,
-) -> Output:
+) -> Work:
     """Summarize a text."""
-    summary = await client.summarize(_read(text), max_length=max_length)
-    return Output(data={"summary": summary}, lines=[summary])
+    from dspex import patterns
+
+    given = _read(text)
+    _check(patterns.summarize(given, max_length=max_length))
+
+    async def work(client: AsyncClient) -> Output:
+        summary = await client.summarize(given, max_length=max_length)
+        return Output(data={"summary": summary}, lines=[summary])
+
+    return work
 
 
-@app.command()
+@app.command(cls=Usage)
 @command
-async def extract(
-    client: AsyncClient,
+def extract(
     text: Text,
     types: Annotated[
         str, typer.Option("--types", "-t", help="What to look for, separated by commas.")
     ] = "people,organizations,locations",
-) -> Output:
+) -> Work:
     """Find the people, organizations and locations that a text names."""
-    found = await client.extract_entities(_read(text), types=_list(types))
-    lines = [f"{name}: {', '.join(entities) or '-'}" for name, entities in found.items()]
-    return Output(data=found, lines=lines)
+    from dspex import patterns
+
+    given, names = _read(text), _list(types)
+    _check(patterns.extract_entities(given, types=names))
+
+    async def work(client: AsyncClient) -> Output:
+        found = await client.extract_entities(given, types=names)
+        lines = [f"{name}: {', '.join(entities) or '-'}" for name, entities in found.items()]
+        return Output(data=found, lines=lines)
+
+    return work
 
 
-@app.command()
+@app.command(cls=Usage)
 @command
-async def generate(
-    client: AsyncClient,
+def generate(
     prompt: Annotated[str, typer.Argument(help="What to write, or - for standard input.")],
     style: Annotated[str, typer.Option(help="How to write it.")] = "natural",
     length: Annotated[int, typer.Option(help="Words, at most.")] = 150,
-) -> Output:
+) -> Work:
     """Write a text."""
-    text = await client.generate(_read(prompt), style=style, length=length)
-    return Output(data={"text": text}, lines=[text])
+    from dspex import patterns
+
+    given = _read(prompt)
+    _check(patterns.generate(given, style=style, length=length))
+
+    async def work(client: AsyncClient) -> Output:
+        text = await client.generate(given, style=style, length=length)
+        return Output(data={"text": text}, lines=[text])
+
+    return work
 
 
-@app.command()
+@app.command(cls=Usage)
 @command
-async def predict(
-    client: AsyncClient,
+def predict(
     signature: Annotated[
         str, typer.Argument(help='Inputs and outputs, as in "question -> answer: int".')
     ],
     inputs: Annotated[
-        list[str], typer.Argument(metavar="NAME=VALUE...", help="A value for each input.")
+        list[str],
+        typer.Argument(
+            metavar="NAME=VALUE...",
+            help="A value for each input; as JSON where its type is not text.",
+        ),
     ],
     reasoning: Annotated[
         bool, typer.Option("--reasoning", help="Think first (chain of thought).")
     ] = False,
-) -> Output:
+) -> Work:
     """Run a DSPy signature."""
-    run = client.chain_of_thought if reasoning else client.predict
-    result = await run(signature, _fields(inputs))
-    return Output(data=result, lines=[f"{name}: {value}" for name, value in result.items()])
+    from snakepit_grpc_bridge.dspy.signature import parse_signature
+
+    parsed = parse_signature(signature)
+    given = parsed.check_inputs(_fields(parsed, inputs))
+
+    async def work(client: AsyncClient) -> Output:
+        run = client.chain_of_thought if reasoning else client.predict
+        result = await run(signature, given)
+        return Output(data=result, lines=[f"{name}: {value}" for name, value in result.items()])
+
+    return work
+
+
+def _check(steps: Steps[Any]) -> None:
+    """Raise what is wrong with a pattern's arguments: it checks them in its first step."""
+    next(steps)
+    steps.close()
 
 
 def _read(text: str) -> str:
@@ -151,13 +209,25 @@ def _list(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _fields(pairs: list[str]) -> dict[str, Any]:
+def _fields(signature: SignatureSpec, pairs: list[str]) -> dict[str, Any]:
     from dspex.errors import InputMismatch
 
-    given = {}
+    types = {field.name: field for field in signature.inputs}
+    given: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name.isidentifier():
             raise InputMismatch(f"{pair!r} is no input; write NAME=VALUE, as in question='Why?'")
-        given[name] = _read(value)
+        text = _read(value)
+        given[name] = _value(types[name], text) if name in types else text
     return given
+
+
+def _value(field: Field, text: str) -> Any:
+    """Return the text itself if the field takes it, else what it says as JSON."""
+    if field.accepts(text):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -63,7 +63,7 @@ class Tour:
             shown, passed = str(error) or describe(error), False
         elapsed = time.perf_counter() - started
         self.results.append(StepResult(title=title, shown=shown, passed=passed, seconds=elapsed))
-        self.tell(f"{'ok  ' if passed else 'FAIL'} {title} ({elapsed:.2f} s)\n       {shown}")
+        self.tell(f"{'ok  ' if passed else 'FAIL'} {title} ({_seconds(elapsed)})\n       {shown}")
 
     # --- the steps -----------------------------------------------------------------------------
 
@@ -142,7 +142,7 @@ class Tour:
         except WorkerLost as error:
             after_ms = (time.perf_counter() - killed) * 1000
             expect(error.signal == "SIGKILL", f"the error does not name the signal: {error}")
-            return f"{type(error).__name__} after {after_ms:.0f} ms: {error}"
+            return f"{type(error).__name__} after {after_ms:.3g} ms: {error}"
         raise NotAsPromised("the call of a killed worker returned")
 
     async def go_on(self) -> str:
@@ -201,7 +201,7 @@ async def run_tour(client: AsyncClient, tell: Callable[[str], None]) -> list[Ste
 
 def demo(
     model: running.Model = None,
-    workers: running.Workers = 2,
+    workers: running.Workers = None,
     api_base: running.ApiBase = None,
     debug: running.Debug = False,
 ) -> None:
@@ -212,7 +212,7 @@ def demo(
 
         common = running.Common(model=model, workers=workers, api_base=api_base)
         allowed = ("dspy", "dspex.demo_worker")
-        client = AsyncClient(**common.settings(), import_allow=allowed)
+        client = AsyncClient(common.settings(workers=2, import_allow=allowed))
         if client.settings.model == "embedded":
             typer.echo(f"{running.NOTICE}\n")
         began = time.perf_counter()
@@ -227,17 +227,21 @@ def demo(
 def show_table(results: list[StepResult], total: float) -> None:
     """Print what happened and how long it took; on a terminal with rich."""
     rows = [
-        (result.title, "ok" if result.passed else "FAILED", f"{result.seconds:.2f} s")
+        (result.title, "ok" if result.passed else "FAILED", _seconds(result.seconds))
         for result in results
     ]
     passed = sum(result.passed for result in results)
-    rows.append(("together", f"{passed} of {len(results)}", f"{total:.2f} s"))
+    rows.append(("together", f"{passed} of {len(results)}", _seconds(total)))
     typer.echo()
     if sys.stdout.isatty():
         show_rich_table(rows)
         return
     for title, outcome, seconds in rows:
         typer.echo(f"{title:<32} {outcome:<8} {seconds:>9}")
+
+
+def _seconds(duration: float) -> str:
+    return f"{round(duration, 3):.3g} s"
 
 
 def show_rich_table(rows: list[tuple[str, str, str]]) -> None:

@@ -22,23 +22,34 @@ class ExitCode(IntEnum):
 
 def exit_code_of(error: BaseException) -> ExitCode:
     """Return the exit code for an error."""
-    from snakepit_grpc_bridge.errors import InputMismatch, SignatureInvalid, ValidationFailed
+    from snakepit_grpc_bridge.errors import ModelNotFound
+    from snakepit_grpc_bridge.lm.errors import ModelUnreadable
 
     if isinstance(error, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
     if isinstance(error, TimeoutError):
         return ExitCode.TIMEOUT
-    if isinstance(error, ConfigurationError | InputMismatch | SignatureInvalid | ValidationFailed):
+    if isinstance(error, ConfigurationError | ModelNotFound | ModelUnreadable):
         return ExitCode.USAGE
-    return ExitCode.FAILED
+    return ExitCode.USAGE if _is_about_input(error) else ExitCode.FAILED
 
 
-def report(error: BaseException, *, debug: bool) -> ExitCode:
-    """Tell the user about an error that ended a command, and return the exit code."""
+def report(error: BaseException, *, debug: bool, command: str | None = None) -> ExitCode:
+    """Tell the user about an error that ended a command, and return the exit code.
+
+    What is wrong with the input is told under the name of the command, which has the help for it.
+    """
     if debug:
         traceback.print_exception(error)
-    typer.echo(f"dspex: {describe(error)}", err=True)
+    name = f"dspex {command}" if command and _is_about_input(error) else "dspex"
+    typer.echo(f"{name}: {describe(error)}", err=True)
     return exit_code_of(error)
+
+
+def _is_about_input(error: BaseException) -> bool:
+    from snakepit_grpc_bridge.errors import InputMismatch, SignatureInvalid, ValidationFailed
+
+    return isinstance(error, InputMismatch | SignatureInvalid | ValidationFailed)
 
 
 def describe(error: BaseException) -> str:
@@ -47,8 +58,12 @@ def describe(error: BaseException) -> str:
         return "interrupted"
     if not isinstance(error, SnakepitError):
         return f"unexpected {type(error).__name__}: {_one_line(error)} (see --debug)"
+    from snakepit_grpc_bridge.lm.errors import LmCallFailed
+
     text = _one_line(error)
     cause = error.__cause__
+    if isinstance(error, LmCallFailed):
+        return text  # made of what its cause says
     if isinstance(cause, SnakepitError) and _one_line(cause) not in text:
         text = f"{text}: {_one_line(cause)}"
     return text

@@ -13,11 +13,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from dspex.cli.failures import report
 
 if TYPE_CHECKING:
     from dspex.client import AsyncClient
+    from snakepit_grpc_bridge import Settings
 
 NOTICE = (
     "Note: answers come from the embedded model (135 million weights), which is there to try "
@@ -28,7 +30,14 @@ Model = Annotated[
     str | None,
     typer.Option("--model", help="embedded, gguf:PATH or PROVIDER/NAME.", show_default=False),
 ]
-Workers = Annotated[int, typer.Option("--workers", help="Processes that run programs.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        help="Processes that run programs; by default the setting, else 1 (demo: 2).",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Timeout = Annotated[
     float | None,
@@ -48,21 +57,27 @@ class Common:
     """The options that every command has which talks to a model."""
 
     model: Model = None
-    workers: Workers = 1
+    workers: Workers = None
     as_json: AsJson = False
     timeout: Timeout = None
     api_base: ApiBase = None
     debug: Debug = False
 
-    def settings(self) -> dict[str, Any]:
-        """Return those that were given, as settings; the others come from the environment."""
-        given = {
+    def settings(self, *, workers: int = 1, **more: Any) -> Settings:
+        """Return the settings: options that were given, then the environment, then the file.
+
+        `workers` counts where none of them says how many: one command needs no more than one.
+        """
+        from snakepit_grpc_bridge import Settings
+
+        given: dict[str, Any] = {
             "model": self.model,
             "workers": self.workers,
             "timeout": self.timeout,
             "api_base": self.api_base,
         }
-        return {name: value for name, value in given.items() if value is not None}
+        options = {name: value for name, value in given.items() if value is not None}
+        return Settings.load(defaults={"workers": workers}, **options, **more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,34 +88,57 @@ class Output:
     lines: list[str]
 
 
-Work = Callable[..., Awaitable[Output]]
+#: What a command does with its client once that is open.
+Work = Callable[["AsyncClient"], Awaitable[Output]]
 
 
-def command(work: Work) -> Callable[..., None]:
-    """Make a command of `work(client, ...)`: add the common options, run it, print its output."""
+class Usage(TyperCommand):
+    """Shows the arguments in the usage line as the documentation does, in any version of Typer."""
+
+    def collect_usage_pieces(self, ctx: object) -> list[str]:
+        """Return what follows the command's name."""
+        names = [
+            parameter.metavar or str(parameter.name).upper()
+            for parameter in self.params
+            if parameter.param_type_name == "argument"
+        ]
+        return ["[OPTIONS]", *names]
+
+
+def command(prepare: Callable[..., Work]) -> Callable[..., None]:
+    """Make a command of `prepare(...)`: add the common options, do the work, print its output.
+
+    `prepare` reads and checks what the user gave, so that a mistake is told before any process
+    starts; what it returns does the work.
+    """
 
     def run(**given: Any) -> None:
         common = Common(**{field.name: given.pop(field.name) for field in fields(Common)})
-        failing_with_exit_code(
-            lambda: _show(asyncio.run(_run(work, common, given)), common), debug=common.debug
-        )
+
+        def action() -> None:
+            client = _client(common)
+            _show(asyncio.run(_run(prepare(**given), client, common)), common)
+
+        failing_with_exit_code(action, debug=common.debug, name=prepare.__name__)
 
     # The client's class is not imported for `--help`, so its name means nothing yet.
-    hints = get_type_hints(work, localns={"AsyncClient": Any}, include_extras=True)
+    hints = get_type_hints(prepare, localns={"AsyncClient": Any}, include_extras=True)
     hints |= get_type_hints(Common, include_extras=True)
-    own = list(inspect.signature(work).parameters.values())[1:]
     parameters = [
         each.replace(kind=each.POSITIONAL_OR_KEYWORD, annotation=hints[each.name])
-        for each in (*own, *inspect.signature(Common).parameters.values())
+        for of in (prepare, Common)
+        for each in inspect.signature(of).parameters.values()
     ]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    run.__name__, run.__doc__ = work.__name__, work.__doc__
+    run.__name__, run.__doc__ = prepare.__name__, prepare.__doc__
     return run
 
 
-def failing_with_exit_code(action: Callable[[], object], *, debug: bool) -> None:
-    """Run `action`; on an error tell it in a line and leave with its exit code."""
+def failing_with_exit_code(
+    action: Callable[[], object], *, debug: bool, name: str | None = None
+) -> None:
+    """Run `action`, of the command `name`; tell an error in a line and leave with its exit code."""
     # What goes wrong is told once, by us; the libraries' warnings are for --debug.
     logging.basicConfig(handlers=None if debug else [logging.NullHandler()])
     try:
@@ -108,7 +146,7 @@ def failing_with_exit_code(action: Callable[[], object], *, debug: bool) -> None
     except (BrokenPipeError, typer.Exit):
         raise
     except (Exception, KeyboardInterrupt) as error:
-        raise typer.Exit(report(error, debug=debug)) from None
+        raise typer.Exit(report(error, debug=debug, command=name)) from None
 
 
 async def open_visibly(client: AsyncClient) -> None:
@@ -128,15 +166,19 @@ async def open_visibly(client: AsyncClient) -> None:
             await asyncio.wait([opening])
 
 
-async def _run(work: Work, common: Common, given: Mapping[str, Any]) -> Output:
+def _client(common: Common) -> AsyncClient:
+    """Make the client, which checks the settings and starts nothing."""
     from dspex.client import AsyncClient
 
-    client = AsyncClient(**common.settings())
+    return AsyncClient(common.settings())
+
+
+async def _run(work: Work, client: AsyncClient, common: Common) -> Output:
     if client.settings.model == "embedded" and sys.stderr.isatty() and not common.as_json:
         typer.echo(NOTICE, err=True)
     try:
         await open_visibly(client)
-        return await work(client, **given)
+        return await work(client)
     finally:
         await client.close()
 
