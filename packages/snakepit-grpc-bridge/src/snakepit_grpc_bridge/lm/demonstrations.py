@@ -35,9 +35,9 @@ class Example:
 
 ANSWERS = (
     Example(
-        ("Which language is spoken in Mexico?",),
-        "Spanish",
-        "The language spoken in Mexico is Spanish.",
+        ("Which language is spoken in Brazil?",),
+        "Portuguese",
+        "The language spoken in Brazil is Portuguese.",
     ),
     Example(
         ("What is the hardest natural material?",),
@@ -50,7 +50,7 @@ ANSWERS = (
         "The telephone was invented by Alexander Graham Bell.",
     ),
     Example(("How many wheels does a bicycle have?",), "2", "A bicycle has 2 wheels."),
-    Example(("What is the capital of Italy?",), "Rome", "The capital of Italy is Rome."),
+    Example(("What is the capital of Austria?",), "Vienna", "The capital of Austria is Vienna."),
 )
 
 CONTEXTS = (
@@ -133,21 +133,21 @@ ENTITY_LABELS = ("person", "organization", "location", "other")
 EntityExamples = tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
 ENTITIES: EntityExamples = (
     (
-        "Maria Lopez of Siemens flew from Madrid to Oslo.",
-        (("Maria Lopez", 0), ("Siemens", 1), ("Madrid", 2), ("Oslo", 2)),
+        "Clara Stone of Philips flew from Vienna to Oslo.",
+        (("Clara Stone", 0), ("Philips", 1), ("Vienna", 2), ("Oslo", 2)),
     ),
     (
-        "Last week the World Bank lent money to Kenya, said John Miller.",
-        (("World Bank", 1), ("Kenya", 2), ("John Miller", 0)),
+        "Last week the World Bank lent money to Ghana, said John Miller.",
+        (("World Bank", 1), ("Ghana", 2), ("John Miller", 0)),
     ),
 )
 MORE_ENTITIES: EntityExamples = (
     (
-        "Anna Berg and Paul Young left the World Bank for Siemens in Madrid.",
-        (("Anna Berg", 0), ("Paul Young", 0), ("World Bank", 1), ("Siemens", 1), ("Madrid", 2)),
+        "Anna Berg and Paul Young left the World Bank for Philips in Vienna.",
+        (("Anna Berg", 0), ("Paul Young", 0), ("World Bank", 1), ("Philips", 1), ("Vienna", 2)),
     ),
     (
-        "Chicago and Oslo signed a treaty, said Lisa Chen of Oxford University.",
-        (("Chicago", 2), ("Oslo", 2), ("Lisa Chen", 0), ("Oxford University", 1)),
+        "Toronto and Oslo signed a treaty, said Lisa Chen of Oxford University.",
+        (("Toronto", 2), ("Oslo", 2), ("Lisa Chen", 0), ("Oxford University", 1)),
     ),
 )
