@@ -92,7 +92,7 @@ class Stubborn:
         """The thread calls the host after this call has ended."""
         call = snakepit.current_call()
         self.call_ended.clear()
-        self.left = left = Future()
+        self.left: list[Any] = left = Future()
 
         def work() -> None:
             self.call_ended.wait()

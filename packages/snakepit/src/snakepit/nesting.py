@@ -24,7 +24,7 @@ class HostCall:
             so a worker can't claim another one.
     """
 
-    __slots__ = ("_deadline", "call_id", "command", "parent", "session_id", "worker_id")
+    __slots__ = ("_deadline", "call_id", "command", "ended", "parent", "session_id", "worker_id")
 
     def __init__(self, call_id: int, command: str, worker_id: str, parent: Call) -> None:
         self.call_id = call_id
@@ -33,6 +33,7 @@ class HostCall:
         self.session_id = parent.session_id
         self.parent = parent
         self._deadline = parent.deadline
+        self.ended = False
 
     def remaining(self) -> float | None:
         """Seconds left for the command that makes this call; None without a deadline."""
@@ -44,8 +45,11 @@ _chain: ContextVar[Chain] = ContextVar("snakepit_chain", default=())
 
 
 def current_chain() -> Chain:
-    """The host calls that the running code serves, innermost last."""
-    return _chain.get()
+    """The host calls that the running code serves, innermost last.
+
+    A task may outlive the host function that started it; then it serves nobody.
+    """
+    return tuple(host_call for host_call in _chain.get() if not host_call.ended)
 
 
 def enter_chain(chain: Chain) -> None:

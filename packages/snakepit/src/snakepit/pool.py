@@ -1,43 +1,57 @@
-"""The pool: an event-loop shell around the scheduler. It decides nothing itself but when to ask.
+"""The pool as its users see it: its options, its life, the ways to call, and what it tells.
 
-Callers, workers, timers and starts all meet here; which call runs where is the scheduler's, when a
-worker is replaced the restart budget's, and which calls are late the deadlines' decision.
+What becomes of a call once it is submitted is the dispatcher's business.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import asdict
 from datetime import timedelta
+from enum import Enum
 from types import TracebackType
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from snakepit.adapter import Adapter, require_valid
-from snakepit.calls import Call, CallEvent, CallState, StreamBuffer
-from snakepit.deadlines import Deadlines
+from snakepit.calls import Call, CallState, StreamBuffer
+from snakepit.dispatcher import Dispatcher
 from snakepit.errors import (
-    CallTimeout,
     ConfigurationError,
-    Outcome,
     PoolBroken,
     PoolClosed,
-    as_typed,
 )
 from snakepit.link.host_calls import HostFunction
-from snakepit.nesting import current_chain, earliest_deadline, find_lender, require_depth
+from snakepit.nesting import Chain, current_chain, earliest_deadline, require_depth
 from snakepit.options import USE_DEFAULT, Timeout, seconds, whole_number
 from snakepit.scheduler import Scheduler
 from snakepit.session import Session, generate_session_id
-from snakepit.stats import Counters, PoolStats, WorkerInfo
+from snakepit.stats import PoolStats, WorkerInfo
 from snakepit.supervision.workforce import Workforce
 from snakepit.worker.target import import_is_running
 
 Affinity = Literal["hint", "strict_queue"]
+
+
+class PoolState(Enum):
+    """A pool's life, in order."""
+
+    NEW = "new"
+    STARTING = "starting"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+_WHY_CLOSED: Final = {
+    PoolState.NEW: "is not started; enter it with `async with`",
+    PoolState.STARTING: "is still starting; wait for `async with` to enter",
+    PoolState.CLOSING: "is closing",
+    PoolState.CLOSED: "is closed",
+}
 
 
 class Pool:
@@ -89,10 +103,7 @@ class Pool:
         require_valid(adapter)
         self.name = name
         self._timeout = None if timeout is None else seconds("timeout", timeout)
-        self._grace = seconds("cancel_grace", cancel_grace)
         self._scheduler = Scheduler(whole_number("queue_limit", queue_limit, least=0))
-        self._deadlines = Deadlines()
-        self._counters = Counters()
         self._workforce = Workforce(
             adapter,
             name=name,
@@ -101,12 +112,16 @@ class Pool:
             start_timeout=seconds("start_timeout", start_timeout),
             host_functions=dict(host_functions or {}),
         )
-        self._running: set[Call] = set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._idle: asyncio.Event | None = None
+        self._dispatcher = Dispatcher(
+            name,
+            self._workforce,
+            self._scheduler,
+            cancel_grace=seconds("cancel_grace", cancel_grace),
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._owner_pid = 0
-        self._closed = False
+        self._state = PoolState.NEW
+        self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         stats = self.stats()
@@ -125,7 +140,7 @@ class Pool:
             PoolStartFailed: no worker came up; its cause is the first worker's error. Nothing is
                 left running.
         """
-        if self._loop is not None:
+        if self._state is not PoolState.NEW:
             raise PoolClosed(f"pool {self.name!r} has been started before; create a new one")
         if import_is_running():
             raise ConfigurationError(
@@ -134,33 +149,56 @@ class Pool:
                 "or the worker's class into a module of its own"
             )
         _be_quiet_by_default()
+        self._state = PoolState.STARTING
         self._loop = asyncio.get_running_loop()
         self._owner_pid = os.getpid()
-        self._idle = asyncio.Event()
-        await self._workforce.start(self)
+        try:
+            await self._workforce.start(self._dispatcher)
+        except BaseException:
+            self._state = PoolState.CLOSED
+            raise
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
+            raise PoolClosed(f"pool {self.name!r} was closed while it started")
+        self._state = PoolState.OPEN
 
     async def aclose(self, *, drain: bool = True, timeout: float | timedelta = 10.0) -> None:
         """Refuse new calls, let those in flight finish for up to ``timeout`` seconds, then end
         everything.
 
-        ``drain=False`` ends at once. Calls that did not finish end with PoolClosed. Closing twice
-        does nothing.
+        ``drain=False`` ends at once. Calls that did not finish end with PoolClosed. A second call
+        waits for the first.
         """
-        if self._closed or self._loop is None:
-            self._closed = True
-            return
-        self._closed = True
         limit = seconds("timeout", timeout)
-        if drain and self._idle is not None and not self._is_idle():
-            self._idle.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), limit)
-        for call in [*self._scheduler.waiting(), *self._running]:
-            call.fail(PoolClosed(f"pool {self.name!r} was closed before the call had ended"))
-            self._give_up(call)
+        if self._loop is None or self._is_foreign_process() or self._failed_to_start():
+            self._state = PoolState.CLOSED
+            return
+        if asyncio.get_running_loop() is not self._loop:
+            raise ConfigurationError(
+                f"pool {self.name!r} belongs to another event loop; close it there"
+            )
+        if self._closing is None:
+            # A task of its own: whoever waits may be cancelled, or be a host function that ends.
+            self._closing = self._loop.create_task(self._close_all(drain=drain, limit=limit))
+        await asyncio.shield(self._closing)
+
+    def _is_foreign_process(self) -> bool:
+        """Whether this is a fork of the process that started the pool, and that still uses it."""
+        return os.getpid() != self._owner_pid
+
+    def _failed_to_start(self) -> bool:
+        return self._state is PoolState.CLOSED and self._closing is None
+
+    async def _close_all(self, *, drain: bool, limit: float) -> None:
+        self._state = PoolState.CLOSING
+        if drain:
+            await self._dispatcher.drain(limit)
+        self._state = PoolState.CLOSED
+        self._dispatcher.end_all(
+            lambda: PoolClosed(f"pool {self.name!r} was closed before the call had ended")
+        )
         await self._workforce.stop("closed", grace=min(limit, 2.0) if drain else 0.0)
-        if self._timer is not None:
-            self._timer.cancel()
+        self._dispatcher.close()
 
     async def __aenter__(self) -> Pool:
         await self.start()
@@ -212,12 +250,12 @@ class Pool:
             CallDepthExceeded: workers and host functions call each other without end.
         """
         call = self._new_call(command, args, session_id, timeout, idempotent, None, affinity)
-        self._submit(call)
+        self._dispatcher.submit(call)
         try:
             return await call.answer
         except asyncio.CancelledError:
             call.cancel()
-            self._give_up(call)
+            self._dispatcher.give_up(call)
             raise
 
     async def execute_stream(
@@ -240,7 +278,7 @@ class Pool:
         """
         buffer = StreamBuffer()
         call = self._new_call(command, args, session_id, timeout, idempotent, buffer, affinity)
-        self._submit(call)
+        self._dispatcher.submit(call)
         try:
             while True:
                 try:
@@ -248,10 +286,10 @@ class Pool:
                 except StopAsyncIteration:
                     return
                 yield item
-                self._grant(call, buffer.credit_due())
+                self._dispatcher.grant(call, buffer.credit_due())
         finally:
             call.cancel()
-            self._give_up(call)
+            self._dispatcher.give_up(call)
 
     async def execute_in_session(
         self, session_id: str, command: str, args: Mapping[str, Any] | None = None, **options: Any
@@ -272,26 +310,26 @@ class Pool:
     def release_session(self, session_id: str) -> bool:
         """Forget which worker a session prefers; whether one was known."""
         known = self._scheduler.release_session(session_id)
-        self._start_waiting()
+        self._dispatcher.start_waiting()
         return known
 
     # --- looking -----------------------------------------------------------------------------
 
     def stats(self) -> PoolStats:
         """The pool's gauges and counters now."""
-        stopping = sum(call.state is CallState.STOPPING for call in self._running)
+        stopping = sum(call.state is CallState.STOPPING for call in self._dispatcher.running)
         return PoolStats(
             size=self._workforce.size,
             ready=len(self._workforce.workers),
             starting=self._workforce.starting,
             queued=self._scheduler.queued,
-            running=len(self._running) - stopping,
+            running=len(self._dispatcher.running) - stopping,
             stopping=stopping,
             workers_started=self._workforce.started,
             workers_lost=self._workforce.lost,
             session_hits=self._scheduler.session_hits,
             session_misses=self._scheduler.session_misses,
-            **asdict(self._counters),
+            **asdict(self._dispatcher.counters),
         )
 
     def workers(self) -> list[WorkerInfo]:
@@ -322,9 +360,9 @@ class Pool:
             raise ConfigurationError(
                 f"args is a {type(args).__name__}; pass a mapping of argument names to values"
             )
-        loop = self._usable_loop()
-        limit = self._timeout if timeout is USE_DEFAULT else timeout
         chain = current_chain()
+        loop = self._usable_loop(chain)
+        limit = self._timeout if timeout is USE_DEFAULT else timeout
         require_depth(command, chain)
         now = time.monotonic()
         own_deadline = None if limit is None else now + seconds("timeout", limit)
@@ -341,12 +379,11 @@ class Pool:
             chain=chain,
         )
 
-    def _usable_loop(self) -> asyncio.AbstractEventLoop:
+    def _usable_loop(self, chain: Chain) -> asyncio.AbstractEventLoop:
         loop = self._loop
-        if self._closed or loop is None:
-            state = "closed" if self._closed else "not started; enter it with `async with`"
-            raise PoolClosed(f"pool {self.name!r} is {state}")
-        if os.getpid() != self._owner_pid:
+        if loop is None or not self._takes_calls(chain):
+            raise PoolClosed(f"pool {self.name!r} {_WHY_CLOSED[self._state]}")
+        if self._is_foreign_process():
             raise PoolBroken(
                 f"pool {self.name!r} was started by process {self._owner_pid} and does not survive "
                 "a fork; create it in the process that uses it"
@@ -362,128 +399,11 @@ class Pool:
             ) from self._workforce.broken
         return loop
 
-    def _submit(self, call: Call) -> None:
-        """Start a call or queue it; errors of the caller's making are raised here."""
-        lender = find_lender(call, self._running, self._scheduler)
-        if lender is None:
-            worker_id = self._scheduler.submit(call)
-        else:
-            worker_id, call.parent_id = lender.worker_id, lender.call_id
-            self._scheduler.borrowed(call, worker_id)
-        self._counters.submitted += 1
-        if call.deadline is not None and self._deadlines.add(call, call.deadline):
-            self._arm(call.deadline)
-        if worker_id is None:
-            call.apply(CallEvent.QUEUE)
-        else:
-            self._start(call, worker_id)
-
-    def _start(self, call: Call, worker_id: str) -> None:
-        call.apply(CallEvent.START)
-        call.started_at = time.monotonic()
-        call.worker_id = worker_id
-        self._running.add(call)
-        try:
-            self._workforce.workers[worker_id].start_call(call)
-        except BaseException as error:
-            # What could not be sent holds no slot, whatever the reason.
-            call.fail(as_typed(error))
-            self.call_ended(call)
-
-    def _start_waiting(self) -> None:
-        while (assignment := self._scheduler.next()) is not None:
-            self._start(*assignment)
-
-    def _grant(self, call: Call, items: int) -> None:
-        worker = self._workforce.workers.get(call.worker_id or "")
-        if items and worker is not None:
-            worker.grant(call, items)
-
-    # --- the end of a call ---------------------------------------------------------------------
-
-    def call_ended(self, call: Call) -> None:
-        """The worker has ended a call and its slot is free. (WorkforceOwner)"""
-        self._running.discard(call)
-        if call.parent_id is None and call.worker_id is not None:
-            self._scheduler.release(call.worker_id)
-        self._close(call)
-        self._start_waiting()
-
-    def _close(self, call: Call) -> None:
-        """Count a call that holds nothing any more."""
-        call.apply(CallEvent.END)
-        self._deadlines.discard(call)
-        if call.outcome is not None:
-            self._counters.count(call.outcome)
-        if self._idle is not None and self._is_idle():
-            self._idle.set()
-
-    def _is_idle(self) -> bool:
-        return not self._running and not self._scheduler.queued
-
-    def _give_up(self, call: Call) -> None:
-        """The caller has its answer, or went away; see to it that the work stops."""
-        self._deadlines.discard(call)
-        if call.state is CallState.QUEUED:
-            self._scheduler.withdraw(call)
-            self._close(call)
-        elif call.state is CallState.RUNNING:
-            call.apply(CallEvent.STOP)
-            worker = self._workforce.workers.get(call.worker_id or "")
-            if worker is not None and self._loop is not None:
-                worker.stop_call(call)
-                self._loop.call_later(self._grace, self._end_stuck_call, call)
-
-    def _end_stuck_call(self, call: Call) -> None:
-        if call.state is CallState.STOPPING and call.worker_id is not None:
-            self._workforce.retire(
-                call.worker_id,
-                f"its call of {call.command!r} did not stop within {self._grace:g} s",
-            )
-
-    # --- deadlines -----------------------------------------------------------------------------
-
-    def _arm(self, deadline: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._loop is not None:
-            delay = max(0.0, deadline - time.monotonic())
-            self._timer = self._loop.call_later(delay, self._on_deadline)
-
-    def _on_deadline(self) -> None:
-        now = time.monotonic()
-        due, next_deadline = self._deadlines.due(now)
-        for call in due:
-            call.fail(_timeout_error(call, now))
-            self._give_up(call)
-        if next_deadline is not None:
-            self._arm(next_deadline)
-
-    # --- WorkforceOwner --------------------------------------------------------------------------
-
-    def worker_ready(self, worker_id: str) -> None:
-        """A worker may be given calls."""
-        self._scheduler.add_worker(worker_id, self._workforce.concurrency)
-        self._start_waiting()
-
-    def worker_leaving(self, worker_id: str) -> None:
-        """A worker must not be given calls any more; those that wait for it may go elsewhere."""
-        self._scheduler.close_worker(worker_id)
-        self._start_waiting()
-
-    def worker_gone(self, worker_id: str) -> None:
-        """A worker is dead."""
-        self._scheduler.remove_worker(worker_id)
-        self._start_waiting()
-
-    def workforce_broken(self, error: Exception) -> None:
-        """No worker will be started any more: whoever waits for one waits in vain."""
-        if not self._workforce.workers:
-            for call in list(self._scheduler.waiting()):
-                broken = PoolBroken(f"pool {self.name!r}: its workers keep dying: {error}")
-                broken.__cause__ = error
-                call.fail(broken)
-                self._give_up(call)
+    def _takes_calls(self, chain: Chain) -> bool:
+        if self._state is PoolState.CLOSING:
+            # A call in flight may finish, and so may those it is made of.
+            return any(host_call.parent in self._dispatcher.running for host_call in chain)
+        return self._state is PoolState.OPEN
 
 
 def _be_quiet_by_default() -> None:
@@ -491,18 +411,3 @@ def _be_quiet_by_default() -> None:
     library = logging.getLogger("snakepit")
     if not library.handlers:
         library.addHandler(logging.NullHandler())
-
-
-def _timeout_error(call: Call, now: float) -> CallTimeout:
-    started = now if call.started_at is None else call.started_at
-    error = CallTimeout.of(
-        call.command,
-        limit="total",
-        timeout_s=(call.deadline or now) - call.submitted_at,
-        queued_s=started - call.submitted_at,
-        ran_s=now - started,
-    )
-    error.retryable = call.idempotent
-    if call.started_at is None:
-        error.outcome, error.retryable = Outcome.NONE, True
-    return error

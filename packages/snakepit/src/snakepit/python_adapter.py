@@ -84,16 +84,27 @@ class PythonAdapter:
         encode(self._config, root="config")
         self._target = target
         self._preload = tuple(preload)
-        self._env = dict(env or {})
+        self._env = _checked_env(env or {})
         self._withhold = tuple(withhold)
         self._python = None if python is None else _executable(python)
         self._forks = start == "template" and IS_LINUX
+        self._in_use = False
         self._tree: ProcessTree | None = None
         self._template: TemplateProcess | None = None
         self._template_lock = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"PythonAdapter({self._target!r})"
+
+    async def init(self) -> None:
+        """Take this adapter for a pool; the pool calls this.
+
+        Raises:
+            ConfigurationError: another pool has it.
+        """
+        if self._in_use:
+            raise ConfigurationError(f"{self!r} is used by another pool; create one for each")
+        self._in_use = True
 
     async def start_worker(self, spec: WorkerSpec) -> WorkerProcess:
         """Start one worker process and wait until it is ready; the pool calls this."""
@@ -141,6 +152,10 @@ class PythonAdapter:
 
     async def terminate(self, reason: str) -> None:
         """End the template, and the keeper if no other pool of this loop uses it."""
+        self._in_use = False
+        await self._release_processes()
+
+    async def _release_processes(self) -> None:
         if self._template is not None:
             self._template.close()
             self._template = None
@@ -150,7 +165,7 @@ class PythonAdapter:
 
     async def _living_tree(self) -> ProcessTree:
         if self._tree is not None and self._tree.is_broken:
-            await self.terminate("the keeper died")
+            await self._release_processes()
         if self._tree is None:
             self._tree = acquire_tree()
         return self._tree
@@ -202,3 +217,13 @@ def _executable(python: str | os.PathLike[str]) -> str:
     # Not resolved: a virtual environment's interpreter is a link, and finds its packages by its own
     # path.
     return os.path.abspath(path)
+
+
+def _checked_env(env: Mapping[str, str]) -> dict[str, str]:
+    for name, value in env.items():
+        texts = isinstance(name, str) and isinstance(value, str)
+        if not texts or not name or "=" in name or "\0" in name + value:
+            raise ConfigurationError(
+                f"env has {name!r} with a {type(value).__name__}; it has to map names to texts"
+            )
+    return dict(env)

@@ -9,14 +9,15 @@ from typing import Any
 
 from snakepit.calls import Call
 from snakepit.errors import (
+    ProtocolError,
     SnakepitError,
     StreamingNotSupported,
     UnknownCommand,
     error_to_wire,
     raised_to_wire,
 )
-from snakepit.iteration import iterate_in_threads
 from snakepit.nesting import HostCall, enter_chain
+from snakepit.threads import call_in_thread, iterate_in_threads
 from snakepit.wire.frames import Frame, FrameType
 from snakepit.wire.messages import CallRequest, bare_frame, read_call, read_count, value_frame
 
@@ -32,12 +33,20 @@ class HostCalls:
         self._functions = functions
         self._worker_id = worker_id
         self._send = send
+        self._last_id = 0
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._parents: dict[int, Call] = {}
         self._credit: dict[int, asyncio.Semaphore] = {}
 
     def start(self, frame: Frame, parent_of: Callable[[int | None], Call | None]) -> None:
-        """Serve a ``CALL`` frame in a task of its own."""
+        """Serve a ``CALL`` frame in a task of its own.
+
+        Raises:
+            ProtocolError: its id is not even, or does not ascend.
+        """
+        if frame.call_id % 2 or frame.call_id <= self._last_id:
+            raise ProtocolError(f"the worker's call id {frame.call_id} is not even and ascending")
+        self._last_id = frame.call_id
         try:
             request = read_call(frame)
             function = self._functions.get(request.command)
@@ -97,8 +106,13 @@ class HostCalls:
                 await self._serve_stream(call, function, request)
         except asyncio.CancelledError:
             self._send(value_frame(FrameType.CANCELLED, call.call_id, False))
-        except Exception as error:
+        except BaseException as error:
+            # Whatever it is, the worker waits for an answer.
             self._send(value_frame(FrameType.ERROR, call.call_id, raised_to_wire(error)))
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+        finally:
+            call.ended = True
 
     async def _serve_unary(
         self, call: HostCall, function: HostFunction, request: CallRequest
@@ -110,7 +124,9 @@ class HostCalls:
         if inspect.iscoroutinefunction(function):
             result = await function(call, **request.args)
         else:
-            result = await asyncio.to_thread(function, call, **request.args)
+            result = await call_in_thread(function, call, **request.args)
+            if inspect.isawaitable(result):  # a callable that only looks like a blocking one
+                result = await result
         self._send(value_frame(FrameType.RESULT, call.call_id, result))
 
     async def _serve_stream(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
+import signal
 import socket
 import time
 from collections.abc import Mapping
@@ -43,6 +45,8 @@ logger = logging.getLogger("snakepit.worker")
 # The kernel reports a death by end-of-file at once; how it came about, the keeper tells a moment
 # later.
 _CAUSE_PATIENCE = 0.05
+# How long the keeper may take to kill; a frozen one takes for ever.
+_KEEPER_PATIENCE = 1.0
 
 
 class WorkerEvents(Protocol):
@@ -186,15 +190,23 @@ class WorkerProcess:
         self._data.send(bare_frame(FrameType.SHUTDOWN))
         done, _ = await asyncio.wait([self._gone], timeout=grace)
         if not done:
-            self.kill("stopped")
-            await self._gone
+            await self._end("stopped")
+
+    async def _end(self, reason: str) -> None:
+        """Kill the process and wait for its end, also when the keeper does not answer."""
+        self.kill(reason)
+        # Not awaited itself: a cancelled waiter would cancel the future for everybody.
+        done, _ = await asyncio.wait([self._gone], timeout=_KEEPER_PATIENCE)
+        if not done and self.pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            await asyncio.wait([self._gone])
 
     async def discard(self) -> None:
         """Get rid of a worker that did not start, wherever it is in its start."""
         self._ready.cancel()
-        self.kill("did not start")
         self._on_closed(None)
-        await self._gone
+        await self._end("did not start")
 
     def _on_closed(self, error: Exception | None) -> None:
         if self._dying is None:
@@ -234,7 +246,8 @@ class WorkerProcess:
             ping.cancel()
         if not self._ready.done():
             self._ready.set_exception(self._start_failure(lost))
-        self._gone.set_result(None)
+        if not self._gone.done():
+            self._gone.set_result(None)
         if self._events is not None:
             self._events.worker_lost(self.worker_id, lost)
 
@@ -418,6 +431,7 @@ class WorkerProcess:
     def _on_control_frame(self, frame: Frame) -> None:
         if frame.type != FrameType.PONG:
             raise ProtocolError(f"a worker may not send a frame of type {frame.type} on control")
-        answered = self._pings.get(read_value(frame))
+        token = read_value(frame)
+        answered = self._pings.get(token) if isinstance(token, int) else None
         if answered is not None and not answered.done():
             answered.set_result(None)

@@ -82,6 +82,7 @@ class TemplateProcess:
         read, self._output_write = os.pipe()
         self._output = OutputTail(read, f"template of {spec.target}")
         self._alive = True
+        self._pid: int | None = None
         self._loop.add_reader(ours, self._on_readable)
 
     @property
@@ -99,7 +100,7 @@ class TemplateProcess:
         """
         try:
             fds = (self._theirs.fileno(), self._output_write)
-            await self._tree.spawn(
+            self._pid = await self._tree.spawn(
                 self._spec.template_argv(), env=self._spec.env, cwd=self._spec.cwd, fds=fds
             )
             self._close_theirs()
@@ -132,13 +133,18 @@ class TemplateProcess:
             return await future
         except ChannelClosed as error:
             raise self._start_failure() from error
+        except asyncio.CancelledError:
+            self.close()  # it may be frozen; the next start makes a new one
+            raise
         finally:
             self._forking.pop(number, None)
 
     def close(self) -> None:
-        """Let the template exit; its workers live on."""
+        """End the template, which may hang in user code; its workers live on."""
         if self._alive:
             self._alive = False
+            if self._pid is not None:
+                self._tree.kill(self._pid)
             self._loop.remove_reader(self._channel)
             self._channel.close()
             self._prepared.cancel()

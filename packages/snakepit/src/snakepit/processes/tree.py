@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from weakref import WeakKeyDictionary
 
 from snakepit.errors import PoolBroken, WorkerStartFailed
 from snakepit.processes.channel import Channel, ChannelClosed, Message
 
+# Seconds. How long a keeper may take to end, and how long an exit waits for its watcher.
+_STOP_PATIENCE = 1.0
+_UNWATCHED_KEPT = 5.0
 _T = TypeVar("_T")
 # -I and -S: the keeper needs nothing but the standard library, and starts in a third of the time.
 _KEEPER_CODE = (
@@ -145,7 +147,11 @@ class ProcessTree:
             case "exited":
                 number = message["signal"]
                 name = None if number is None else _signal_name(number)
-                _resolve(self.watch(message["pid"]), ExitReport(message["code"], name))
+                pid = message["pid"]
+                if pid not in self._exits:
+                    # One whose start is not reported yet, or an orphan that nobody watches.
+                    self._loop.call_later(_UNWATCHED_KEPT, self._exits.pop, pid, None)
+                _resolve(self.watch(pid), ExitReport(message["code"], name))
 
     def _on_keeper_gone(self) -> None:
         if self.is_broken:
@@ -166,15 +172,28 @@ class ProcessTree:
     async def _stop(self) -> None:
         with contextlib.suppress(PoolBroken):
             self._send({"op": "stop"})
-        await self._closed
+        if not self._closed.done():
+            await asyncio.wait([self._closed], timeout=_STOP_PATIENCE)
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """End a keeper that does not answer, or whose loop no longer runs."""
+        self._process.kill()
+        if not self._loop.is_closed():
+            self._on_keeper_gone()
+        else:
+            self._channel.close()
+            self._process.wait()
 
 
-_trees: WeakKeyDictionary[asyncio.AbstractEventLoop, ProcessTree] = WeakKeyDictionary()
+_trees: dict[asyncio.AbstractEventLoop, ProcessTree] = {}
 
 
 def acquire_tree() -> ProcessTree:
     """The running loop's process tree, started if need be. Give it back with ``release_tree``."""
     loop = asyncio.get_running_loop()
+    for other in [other for other in _trees if other.is_closed()]:
+        _trees.pop(other)._abandon()  # its pools were never closed
     tree = _trees.get(loop)
     if tree is None or tree.is_broken:
         tree = _trees[loop] = ProcessTree()

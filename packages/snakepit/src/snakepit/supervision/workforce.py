@@ -12,6 +12,7 @@ from snakepit.adapter_worker import AdapterWorker
 from snakepit.calls import Call, CallOutcome
 from snakepit.errors import (
     AdapterInitFailed,
+    PoolClosed,
     PoolStartFailed,
     WorkerLost,
     WorkerStartFailed,
@@ -148,6 +149,9 @@ class Workforce:
             ) from error
         finally:
             self.starting -= 1
+        if self._stopping:
+            await worker.stop(0.0)
+            raise PoolClosed(f"pool {self._name!r} was closed while {worker_id} started")
         worker.attach(self)
         self.started += 1
         self.workers[worker_id] = worker
@@ -222,6 +226,8 @@ class Workforce:
             timer.cancel()
         if self._owner is not None:
             self._owner.worker_gone(worker_id)
+        if self.broken is not None and not self.workers and self._owner is not None:
+            self._owner.workforce_broken(self.broken)
         if self._stopping or timer is not None:
             return
         self.lost += 1

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from snakepit.errors import DecodeError, ProtocolError
 from snakepit.wire.codec import decode, encode, encode_fields
 from snakepit.wire.frames import FLAG_NESTED, FLAG_STREAM, Frame, FrameType, encode_frame
+
+#: The most items a caller may grant at once.
+MAX_CREDIT: Final = 65_536
 
 
 class CallRequest(NamedTuple):
@@ -111,7 +114,7 @@ def read_items(frame: Frame) -> list[Any]:
 def read_count(frame: Frame) -> int:
     """The number of items in a ``CREDIT`` frame; raises as :func:`read_body`."""
     count = read_value(frame)
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_CREDIT:
         raise ProtocolError("the body of a CREDIT frame holds no number of items")
     return count
 

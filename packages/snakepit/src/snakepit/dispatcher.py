@@ -1,0 +1,207 @@
+"""From a submitted call to its end: the event-loop shell around the pure decisions.
+
+It decides nothing itself but when to ask. Which call runs where is the scheduler's decision, which
+calls are late the deadlines'; the workforce runs them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+
+from snakepit.calls import Call, CallEvent, CallState
+from snakepit.deadlines import Deadlines
+from snakepit.errors import CallTimeout, Outcome, PoolBroken, SnakepitError, as_typed
+from snakepit.nesting import find_lender
+from snakepit.scheduler import Scheduler
+from snakepit.stats import Counters
+from snakepit.supervision.workforce import Workforce
+
+
+class Dispatcher:
+    """The calls of one pool. Belongs to the event loop it is used in; satisfies WorkforceOwner."""
+
+    def __init__(
+        self, name: str, workforce: Workforce, scheduler: Scheduler, *, cancel_grace: float
+    ) -> None:
+        self.workforce = workforce
+        self.scheduler = scheduler
+        self.counters = Counters()
+        self.running: set[Call] = set()
+        self._name = name
+        self._grace = cancel_grace
+        self._deadlines = Deadlines()
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        self._placing = False
+
+    # --- the start of a call -------------------------------------------------------------------
+
+    def submit(self, call: Call) -> None:
+        """Start a call or queue it; errors of the caller's making are raised here."""
+        lender = find_lender(call, self.running, self.scheduler)
+        if lender is None:
+            worker_id = self.scheduler.submit(call)
+        else:
+            worker_id, call.parent_id = lender.worker_id, lender.call_id
+            self.scheduler.borrowed(call, worker_id)
+        self.counters.submitted += 1
+        if call.deadline is not None and self._deadlines.add(call, call.deadline):
+            self._arm(call.deadline)
+        if worker_id is None:
+            call.apply(CallEvent.QUEUE)
+        else:
+            self._start(call, worker_id)
+
+    def _start(self, call: Call, worker_id: str) -> None:
+        call.apply(CallEvent.START)
+        call.started_at = time.monotonic()
+        call.worker_id = worker_id
+        self.running.add(call)
+        try:
+            self.workforce.workers[worker_id].start_call(call)
+        except BaseException as error:
+            # What could not be sent holds no slot, whatever the reason.
+            call.fail(as_typed(error))
+            self.call_ended(call)
+
+    def start_waiting(self) -> None:
+        """Start the queued calls for which there is a slot."""
+        if self._placing:
+            return  # called for a call that ended at its start: the loop below goes on
+        self._placing = True
+        try:
+            while (assignment := self.scheduler.next()) is not None:
+                self._start(*assignment)
+        finally:
+            self._placing = False
+
+    def grant(self, call: Call, items: int) -> None:
+        """Let a stream's producer go on by ``items`` items, if it still runs."""
+        worker = self.workforce.workers.get(call.worker_id or "")
+        if items and worker is not None:
+            worker.grant(call, items)
+
+    # --- the end of a call ---------------------------------------------------------------------
+
+    def call_ended(self, call: Call) -> None:
+        """The worker has ended a call and its slot is free. (WorkforceOwner)"""
+        self.running.discard(call)
+        if call.parent_id is None and call.worker_id is not None:
+            self.scheduler.release(call.worker_id)
+        self._close(call)
+        self.start_waiting()
+
+    def _close(self, call: Call) -> None:
+        """Count a call that holds nothing any more."""
+        call.apply(CallEvent.END)
+        self._deadlines.discard(call)
+        if call.outcome is not None:
+            self.counters.count(call.outcome)
+        if self.is_idle():
+            self._idle.set()
+
+    def is_idle(self) -> bool:
+        """Whether no call runs or waits."""
+        return not self.running and not self.scheduler.queued
+
+    def give_up(self, call: Call) -> None:
+        """The caller has its answer, or went away; see to it that the work stops."""
+        self._deadlines.discard(call)
+        if call.state is CallState.QUEUED:
+            self.scheduler.withdraw(call)
+            self._close(call)
+        elif call.state is CallState.RUNNING:
+            call.apply(CallEvent.STOP)
+            worker = self.workforce.workers.get(call.worker_id or "")
+            if worker is not None:
+                worker.stop_call(call)
+                loop = asyncio.get_running_loop()
+                loop.call_later(self._grace, self._end_stuck_call, call)
+
+    def _end_stuck_call(self, call: Call) -> None:
+        if call.state is CallState.STOPPING and call.worker_id is not None:
+            self.workforce.retire(
+                call.worker_id,
+                f"its call of {call.command!r} did not stop within {self._grace:g} s",
+            )
+
+    # --- deadlines -----------------------------------------------------------------------------
+
+    def _arm(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = max(0.0, deadline - time.monotonic())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._on_deadline)
+
+    def _on_deadline(self) -> None:
+        now = time.monotonic()
+        due, next_deadline = self._deadlines.due(now)
+        for call in due:
+            call.fail(_timeout_error(call, now))
+            self.give_up(call)
+        if next_deadline is not None:
+            self._arm(next_deadline)
+
+    # --- WorkforceOwner --------------------------------------------------------------------------
+
+    def worker_ready(self, worker_id: str) -> None:
+        """A worker may be given calls."""
+        self.scheduler.add_worker(worker_id, self.workforce.concurrency)
+        self.start_waiting()
+
+    def worker_leaving(self, worker_id: str) -> None:
+        """A worker must not be given calls any more; those that wait for it may go elsewhere."""
+        self.scheduler.close_worker(worker_id)
+        self.start_waiting()
+
+    def worker_gone(self, worker_id: str) -> None:
+        """A worker is dead."""
+        self.scheduler.remove_worker(worker_id)
+        self.start_waiting()
+
+    def workforce_broken(self, error: Exception) -> None:
+        """No worker will be started any more: whoever waits for one waits in vain."""
+        if not self.workforce.workers:
+            for call in list(self.scheduler.waiting()):
+                broken = PoolBroken(f"pool {self._name!r}: its workers keep dying: {error}")
+                broken.__cause__ = error
+                call.fail(broken)
+                self.give_up(call)
+
+    # --- ending all ----------------------------------------------------------------------------
+
+    async def drain(self, limit: float) -> None:
+        """Wait until no call runs or waits, for at most ``limit`` seconds."""
+        if not self.is_idle():
+            self._idle.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), limit)
+
+    def end_all(self, error: Callable[[], SnakepitError]) -> None:
+        """Answer every call that has not ended with an error, and have its work stopped."""
+        for call in [*self.scheduler.waiting(), *self.running]:
+            call.fail(error())
+            self.give_up(call)
+
+    def close(self) -> None:
+        """Forget the timer; every call has ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def _timeout_error(call: Call, now: float) -> CallTimeout:
+    started = now if call.started_at is None else call.started_at
+    error = CallTimeout.of(
+        call.command,
+        limit="total",
+        timeout_s=(call.deadline or now) - call.submitted_at,
+        queued_s=started - call.submitted_at,
+        ran_s=now - started,
+    )
+    error.retryable = call.idempotent
+    if call.started_at is None:
+        error.outcome, error.retryable = Outcome.NONE, True
+    return error

@@ -1,0 +1,66 @@
+"""Blocking functions and generators in event loops.
+
+Each call has a thread of its own: with a limited number, a few blocked functions would starve all
+others, and functions that call each other through a pool would wait for one another's threads. They
+are daemons, so that a function that never returns doesn't keep the program from ending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import Any
+
+_END = object()
+
+
+async def call_in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Run a blocking function in a new thread, with the context of the caller.
+
+    When the caller is cancelled the thread goes on; its result is dropped.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def work() -> None:
+        try:
+            result = context.run(function, *args, **kwargs)
+        except StopIteration as error:
+            # A future refuses it, because it would end whoever awaits the future.
+            raised = RuntimeError(f"{function!r} raised StopIteration")
+            raised.__cause__ = error
+            _report(loop, _fail, future, raised)
+        except BaseException as error:
+            _report(loop, _fail, future, error)
+        else:
+            _report(loop, _succeed, future, result)
+
+    threading.Thread(target=work, name="snakepit-host-function", daemon=True).start()
+    return await future
+
+
+async def iterate_in_threads(generator: Generator[Any]) -> AsyncGenerator[Any]:
+    """The items of a blocking generator; each of its steps runs in a thread."""
+    try:
+        while (item := await call_in_thread(next, generator, _END)) is not _END:
+            yield item
+    finally:
+        await call_in_thread(generator.close)
+
+
+def _report(loop: asyncio.AbstractEventLoop, how: Callable[..., None], *args: Any) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(how, *args)
+
+
+def _succeed(future: asyncio.Future[Any], result: Any) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
