@@ -92,7 +92,8 @@ class Stubborn:
         """The thread calls the host after this call has ended."""
         call = snakepit.current_call()
         self.call_ended.clear()
-        self.left: list[Any] = left = Future()
+        left: Future[Any] = Future()
+        self.left = left
 
         def work() -> None:
             self.call_ended.wait()
