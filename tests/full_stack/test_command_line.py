@@ -155,6 +155,12 @@ def test_entities_as_json() -> None:
 
 
 @pytest.mark.model
+def test_a_prediction_as_json_is_an_object_of_its_fields() -> None:
+    done = dspex("predict", "country -> capital", "country=Italy", "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"capital": "Rome"})
+
+
+@pytest.mark.model
 def test_a_text_from_standard_input_and_a_signature() -> None:
     done = subprocess.run(
         [DSPEX, "predict", "question -> answer", "question=-"],
