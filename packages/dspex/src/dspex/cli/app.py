@@ -190,7 +190,9 @@ def predict(
     async def work(client: AsyncClient) -> Output:
         run = client.chain_of_thought if reasoning else client.predict
         result = await run(signature, given)
-        return Output(data=dict(result), lines=[f"{name}: {value}" for name, value in result.items()])
+        return Output(
+            data=dict(result), lines=[f"{name}: {value}" for name, value in result.items()]
+        )
 
     return work
 
