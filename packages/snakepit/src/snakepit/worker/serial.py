@@ -99,7 +99,7 @@ class SerialEngine:
         self._shutdown = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main_thread = threading.get_ident()
-        # The call that a signal would break off; 0 while no user code runs on the main thread.
+        # The call that a signal would break off; None while no user code runs on the main thread.
         self._breakable: _Running | None = None
 
     def serve(self) -> None:
