@@ -14,7 +14,7 @@ PROJECTS  := $(wildcard packages/*/pyproject.toml)
 MYPY_DIRS := $(wildcard packages/*/src packages/*/tests tests conftest.py examples benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model demo test check fmt bench soak clean
+.PHONY: help setup model demo test check fmt quality clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,8 +41,8 @@ model: $(STAMP) ## Fetch the weights of the embedded model, once a user
 demo: model ## The tour: all three layers, live
 	@$(BIN)/dspex demo
 
-test: model ## All tests but the long ones
-	@$(BIN)/python -m pytest -q -m 'not soak'
+test: model ## All tests
+	@$(BIN)/python -m pytest -q
 
 check: $(STAMP) ## Format, lint, types, layer rules
 	$(BIN)/ruff format --check .
@@ -54,11 +54,8 @@ fmt: $(STAMP) ## Format the code and apply safe lint fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: model ## Measure; writes benchmarks/results/
-	$(BIN)/python -m benchmarks
-
-soak: model ## The tests that run for minutes
-	$(BIN)/python -m pytest -q -m soak --timeout 1800 -o faulthandler_timeout=1790
+quality: model ## How well the embedded model answers the labelled set
+	$(BIN)/python -m benchmarks.quality
 
 clean: ## Remove .venv and all caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
