@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from snakepit.stats import WorkerInfo
 
 DEADLINE = 10.0
 
@@ -18,6 +22,13 @@ def alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state not in "ZX"
+
+
+def send_signal(worker: WorkerInfo, number: int) -> None:
+    """Send a signal to a worker; one that is already dead, but not yet noticed, is let be."""
+    assert worker.pid, "pid 0 would be the process group of the tests"
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(worker.pid, number)
 
 
 def wait_until(condition: Callable[[], bool], what: str, limit: float = DEADLINE) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import alive, until, wait_until
+from processes import alive, send_signal, until, wait_until
 
 from snakepit import HostCall, Pool, PythonAdapter
 from snakepit.errors import (
@@ -97,7 +97,7 @@ async def test_1_only_the_dead_workers_calls_fail() -> None:
         ]
         await until(lambda: len(entered) == 8, "all calls run")
         victim = pool.workers()[0]
-        os.kill(int(victim.pid or 0), signal.SIGKILL)
+        send_signal(victim, signal.SIGKILL)
         await until(lambda: sum(call.done() for call in calls) == 4, "the victim's calls end")
         gate.set()
         results = await asyncio.gather(*calls, return_exceptions=True)
@@ -121,7 +121,7 @@ async def test_4_an_exit_in_a_call_is_a_death_with_its_exit_code() -> None:
 async def test_1_an_idle_workers_death_is_noticed_and_it_is_replaced() -> None:
     async with new_pool() as pool:
         victim = pool.workers()[0]
-        os.kill(int(victim.pid or 0), signal.SIGKILL)
+        send_signal(victim, signal.SIGKILL)
         await until(lambda: pool.stats().workers_lost == 1, "the death is seen")
         await until_full(pool)
         assert victim.worker_id not in {info.worker_id for info in pool.workers()}
@@ -135,7 +135,7 @@ async def test_1_a_death_in_a_stream_is_an_error_and_not_an_end() -> None:
             async for item in pool.execute_stream("count", {"n": 10**9}):
                 items.append(item)
                 if item == 10:
-                    os.kill(int(pool.workers()[0].pid or 0), signal.SIGKILL)
+                    send_signal(pool.workers()[0], signal.SIGKILL)
 
         with pytest.raises(WorkerLost):
             await consume()
@@ -148,7 +148,7 @@ async def test_1_a_death_in_a_host_call_cancels_the_host_function() -> None:
     cancelled = asyncio.Event()
 
     async def hold(call: HostCall) -> None:
-        os.kill(int(pool.workers()[0].pid or 0), signal.SIGKILL)
+        send_signal(pool.workers()[0], signal.SIGKILL)
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -286,7 +286,7 @@ async def test_11_a_crash_storm_loses_no_call() -> None:
             for _ in range(10):
                 ready = pool.workers()
                 if ready:
-                    os.kill(int(ready[0].pid or 0), signal.SIGKILL)
+                    send_signal(ready[0], signal.SIGKILL)
                 enough = min(len(outcomes) + 10, 320)
                 await until(partial(reached, enough), "calls go on")
 
@@ -425,7 +425,7 @@ async def test_with_concurrency_a_stuck_call_costs_its_siblings_nothing_when_the
 async def test_16_a_frozen_worker_delays_nobody_else_and_is_killed_at_the_deadline() -> None:
     async with new_pool(cancel_grace=0.1) as pool:
         victim = pool.workers()[0]
-        os.kill(int(victim.pid or 0), signal.SIGSTOP)
+        send_signal(victim, signal.SIGSTOP)
         calls = [asyncio.create_task(pool.execute("pid", timeout=0.5)) for _ in range(20)]
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert sum(isinstance(result, CallTimeout) for result in results) == 1
