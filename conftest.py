@@ -68,6 +68,15 @@ def _nothing_left_by_the_test() -> Iterator[None]:
         pytest.fail("asyncio reported:\n" + "\n".join(problems.texts), pytrace=False)
 
 
+@pytest.fixture
+def silent_on_stderr(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """What goes wrong is told by errors and logs; on stderr it is noise nobody asked for."""
+    yield
+    gc.collect()  # what was never awaited or retrieved is reported when it is collected
+    printed = capfd.readouterr().err
+    assert printed == "", f"on stderr:\n{printed}"
+
+
 def _fail_on_leaks(before: Snapshot) -> None:
     leaks = leaks_since(before)
     if leaks:

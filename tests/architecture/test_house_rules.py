@@ -15,7 +15,11 @@ MAX_FUNCTION_LINES = 60
 MAY_PICKLE = {"packages/snakepit/src/snakepit/executor.py"}
 # The leak check waits for what has no event: the end of foreign processes. The worker's blocking
 # sleep is what a test stops.
-MAY_SLEEP = {"tests/support/leak_check.py", "packages/snakepit/tests/pool_worker.py"}
+MAY_SLEEP = {
+    "tests/support/leak_check.py",
+    "packages/snakepit/tests/pool_worker.py",
+    "tests/faults/fault_worker.py",
+}
 MAY_PRINT = ("packages/dspex/src/dspex/cli/", "packages/dspex/src/dspex/cli.py")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

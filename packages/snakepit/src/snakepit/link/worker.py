@@ -27,7 +27,7 @@ from snakepit.errors import (
 from snakepit.link.connection import FrameConnection
 from snakepit.link.host_calls import HostCalls, HostFunction
 from snakepit.processes.output import OutputTail
-from snakepit.processes.tree import ExitReport, ProcessTree
+from snakepit.processes.tree import CAUSE_PATIENCE, ExitReport, ProcessTree
 from snakepit.wire.frames import PROTOCOL_VERSIONS, Frame, FrameType
 from snakepit.wire.messages import (
     CallRequest,
@@ -42,9 +42,6 @@ from snakepit.wire.messages import (
 )
 
 logger = logging.getLogger("snakepit.worker")
-# The kernel reports a death by end-of-file at once; how it came about, the keeper tells a moment
-# later.
-_CAUSE_PATIENCE = 0.05
 # How long the keeper may take to kill; a frozen one takes for ever.
 _KEEPER_PATIENCE = 1.0
 
@@ -221,11 +218,11 @@ class WorkerProcess:
         report = ExitReport()
         if self._tree is not None and self.pid is not None:
             exited = self._tree.watch(self.pid)
-            await asyncio.wait([exited], timeout=_CAUSE_PATIENCE)
+            await asyncio.wait([exited], timeout=CAUSE_PATIENCE)
             if not exited.done():
                 # It closed its channel and lives on.
                 self.kill("closed its channel")
-                await asyncio.wait([exited], timeout=_CAUSE_PATIENCE)
+                await asyncio.wait([exited], timeout=CAUSE_PATIENCE)
             report = exited.result() if exited.done() else ExitReport()
             self._tree.forget(self.pid)
         self._data.drain()  # replies that were on their way when it died

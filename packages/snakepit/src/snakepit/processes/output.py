@@ -36,7 +36,11 @@ class OutputTail:
         return "\n".join([*lines, *self._partial_line()])
 
     def close(self) -> None:
-        """Stop reading."""
+        """Read what is still in the pipe, then stop reading."""
+        self._drain()
+        self._stop()
+
+    def _stop(self) -> None:
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
@@ -48,7 +52,7 @@ class OutputTail:
         except BlockingIOError:
             return
         if not data:
-            self.close()
+            self._stop()
             return
         *complete, self._partial = (self._partial + data).split(b"\n")
         for raw in complete:

@@ -7,14 +7,13 @@ import itertools
 import os
 import socket
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from snakepit.errors import WorkerStartFailed, error_from_wire
 from snakepit.processes.channel import Channel, ChannelClosed, Message
 from snakepit.processes.output import OutputTail
-from snakepit.processes.tree import PACKAGE_ROOT, ProcessTree
+from snakepit.processes.tree import CAUSE_PATIENCE, PACKAGE_ROOT, ExitReport, ProcessTree
 
 _TEMPLATE_CODE = "from snakepit.processes.template import main; main(3)"
 _WORKER_CODE = (
@@ -114,7 +113,7 @@ class TemplateProcess:
             )
             await self._prepared
         except ChannelClosed as error:
-            raise self._start_failure() from error
+            raise await self._start_failure() from error
         except BaseException:
             self.close()
             raise
@@ -132,7 +131,7 @@ class TemplateProcess:
             self._channel.send({"op": "fork", "id": number}, fds)
             return await future
         except ChannelClosed as error:
-            raise self._start_failure() from error
+            raise await self._start_failure() from error
         except asyncio.CancelledError:
             self.close()  # it may be frozen; the next start makes a new one
             raise
@@ -162,7 +161,10 @@ class TemplateProcess:
             for message, _ in self._channel.receive():
                 self._handle(message)
         except ChannelClosed:
-            self._fail_all(self._start_failure)
+            waiting: list[asyncio.Future[Any]] = [self._prepared, *self._forking.values()]
+            for future in waiting:
+                if not future.done():
+                    future.set_exception(ChannelClosed("the template died"))
             self.close()
 
     def _handle(self, message: Message) -> None:
@@ -190,16 +192,20 @@ class TemplateProcess:
                     error = WorkerStartFailed(f"a worker can't be forked: {message['error']}")
                     future.set_exception(error)
 
-    def _fail_all(self, failure: Callable[[], WorkerStartFailed]) -> None:
-        waiting: list[asyncio.Future[Any]] = [self._prepared, *self._forking.values()]
-        for future in waiting:
-            if not future.done():
-                future.set_exception(failure())
-
-    def _start_failure(self) -> WorkerStartFailed:
+    async def _start_failure(self) -> WorkerStartFailed:
         output = self._output.text()
         tail = f"; its last output was:\n{output}" if output else ""
+        report = ExitReport()
+        if self._pid is not None:
+            exited = self._tree.watch(self._pid)
+            await asyncio.wait([exited], timeout=CAUSE_PATIENCE)
+            report = exited.result() if exited.done() else report
+            self._tree.forget(self._pid)
         return WorkerStartFailed(
-            f"the template process of {self._spec.target} died{tail}",
-            details={"last_output": output},
+            f"the template process of {self._spec.target} {report}{tail}",
+            details={
+                "exit_code": report.code,
+                "signal": report.signal,
+                "last_output": output,
+            },
         )

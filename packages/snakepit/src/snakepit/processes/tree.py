@@ -18,7 +18,10 @@ from typing import TypeVar
 from snakepit.errors import PoolBroken, WorkerStartFailed
 from snakepit.processes.channel import Channel, ChannelClosed, Message
 
-# Seconds. How long a keeper may take to end, and how long an exit waits for its watcher.
+# Seconds. The kernel reports a death by end-of-file at once; how it came about, the keeper tells a
+# moment later.
+CAUSE_PATIENCE = 0.05
+# How long a keeper may take to end, and how long an exit waits for its watcher.
 _STOP_PATIENCE = 1.0
 _UNWATCHED_KEPT = 5.0
 _T = TypeVar("_T")
@@ -36,6 +39,11 @@ class ExitReport:
 
     code: int | None = None
     signal: str | None = None
+
+    def __str__(self) -> str:
+        if self.signal is not None:
+            return f"was ended by {self.signal}"
+        return "ended for an unknown cause" if self.code is None else f"exited with {self.code}"
 
 
 class ProcessTree:
