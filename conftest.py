@@ -6,14 +6,11 @@ import asyncio
 import gc
 import inspect
 import logging
-import os
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from leak_check import RUN_MARK, WAIT, Snapshot, kill_new_processes, leaks_since
-
-os.environ[RUN_MARK[0]] = RUN_MARK[1]
+from leak_check import WAIT, Snapshot, kill_new_processes, leaks_since
 
 
 @pytest.hookimpl(tryfirst=True)

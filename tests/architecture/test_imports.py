@@ -75,6 +75,21 @@ def test_importing_snakepit_loads_only_itself_and_msgpack(tmp_path: Path) -> Non
     assert {name for name in loaded if name not in sys.stdlib_module_names} <= SNAKEPIT_LOADS
 
 
+def test_only_tests_load_the_tools_for_tests(tmp_path: Path) -> None:
+    for module in SOURCES:
+        loaded = import_fresh(module, tmp_path)["loaded"]
+        assert [name for name in loaded if name.startswith("snakepit.testing")] == []
+    tools = SOURCES["snakepit"] / "testing"
+    users = [
+        f"{short(path)}:{line}: {name}"
+        for folder in SOURCES.values()
+        for path in folder.rglob("*.py")
+        for line, name in imported_names(parse(path))
+        if name.startswith("snakepit.testing") and not path.is_relative_to(tools)
+    ]
+    assert users == []
+
+
 def test_snakepit_names_no_other_package_in_any_import() -> None:
     allowed = SNAKEPIT_LOADS | sys.stdlib_module_names
     strangers = [

@@ -14,7 +14,7 @@ import ast
 import asyncio
 import contextlib
 import doctest
-import importlib
+import importlib.util
 import inspect
 import io
 import sys
@@ -77,7 +77,9 @@ def examples_of(package: str) -> Iterator[doctest.DocTest]:
     """The examples of every public name, of its members too; inherited text counts once."""
     finder = doctest.DocTestFinder()
     seen = set()
-    for module in (package, f"{package}.errors"):
+    for module in (package, f"{package}.errors", f"{package}.testing"):
+        if importlib.util.find_spec(module) is None:
+            continue
         public = importlib.import_module(module)
         for name in getattr(public, "__all__", ()):
             value = getattr(public, name)

@@ -216,6 +216,13 @@ class Worker:
         return found
 
     @snakepit.command
+    def wait_at_gate(self, gate: str, note: str = "") -> str:
+        from snakepit.testing import pass_gate
+
+        pass_gate(gate, note)
+        return note
+
+    @snakepit.command
     def environment(self, names: list[str]) -> dict[str, str | None]:
         return {name: os.environ.get(name) for name in names}
 

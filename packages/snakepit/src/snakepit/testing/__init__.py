@@ -1,0 +1,82 @@
+"""Tools for tests of programs that use snakepit, and of snakepit itself. No test framework needed.
+
+- :class:`Gate`: stop a worker at a place of your choice, act, and let it go on.
+- :class:`Fault`, :class:`FaultyAdapter`: have a worker die, raise or freeze at a named phase.
+- :func:`kill_worker`, :func:`frozen` and others: what hits a process from outside.
+- :func:`assert_no_leaks`: nothing may be left behind.
+
+Nothing here runs unless a test asks for it: the library itself never imports this package. See
+docs/testing.md.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from snakepit.testing.faults import Action, Fault, FaultyAdapter, Firing, Phase
+    from snakepit.testing.gates import Arrival, Gate, apass_gate, pass_gate
+    from snakepit.testing.leaks import Leak, LeakCheck, LeakError, LeakKind, assert_no_leaks
+    from snakepit.testing.signals import (
+        frozen,
+        kill_keeper,
+        kill_template,
+        kill_worker,
+        signal_process,
+        worker_pid,
+    )
+    from snakepit.testing.waiting import alive, until, wait_until
+
+__all__ = [
+    "Action",
+    "Arrival",
+    "Fault",
+    "FaultyAdapter",
+    "Firing",
+    "Gate",
+    "Leak",
+    "LeakCheck",
+    "LeakError",
+    "LeakKind",
+    "Phase",
+    "alive",
+    "apass_gate",
+    "assert_no_leaks",
+    "frozen",
+    "kill_keeper",
+    "kill_template",
+    "kill_worker",
+    "pass_gate",
+    "signal_process",
+    "until",
+    "wait_until",
+    "worker_pid",
+]
+
+# Imported when first used: a worker that waits at a gate needs no leak checker.
+_HOMES = {
+    "faults": ("Action", "Fault", "FaultyAdapter", "Firing", "Phase"),
+    "gates": ("Arrival", "Gate", "apass_gate", "pass_gate"),
+    "leaks": ("Leak", "LeakCheck", "LeakError", "LeakKind", "assert_no_leaks"),
+    "signals": (
+        "frozen",
+        "kill_keeper",
+        "kill_template",
+        "kill_worker",
+        "signal_process",
+        "worker_pid",
+    ),
+    "waiting": ("alive", "until", "wait_until"),
+}
+
+
+if not TYPE_CHECKING:  # or else a type checker would accept any name
+
+    def __getattr__(name: str) -> Any:
+        for home, names in _HOMES.items():
+            if name in names:
+                value = getattr(import_module(f"{__name__}.{home}"), name)
+                globals()[name] = value
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
