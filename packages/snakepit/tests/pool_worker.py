@@ -100,8 +100,9 @@ class Worker:
 
     @snakepit.command
     async def async_forever(self, started: str) -> None:
-        await asyncio.to_thread(Path(started).touch)
         try:
+            # Inside: the test cancels as soon as the file is there.
+            await asyncio.to_thread(Path(started).touch)
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             self.stopped_by = "task cancelled"
