@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# The peers that the benchmark compares with live apart from what we ship and test.
+BENCH  := .build/bench
 
 # An active environment, user site packages or a foreign PYTHONPATH must not change what we install or test.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH CONDA_PREFIX
@@ -14,7 +16,7 @@ PROJECTS  := $(wildcard packages/*/pyproject.toml)
 MYPY_DIRS := $(wildcard packages/*/src packages/*/tests tests conftest.py examples benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model demo test check fmt quality clean
+.PHONY: help setup model demo test check fmt quality bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +59,15 @@ fmt: $(STAMP) ## Format the code and apply safe lint fixes
 quality: model ## How well the embedded model answers the labelled set
 	$(BIN)/python -m benchmarks.quality
 
+$(BENCH)/.installed: $(BIN)/uv packages/snakepit/pyproject.toml benchmarks/requirements.txt constraints.txt
+	$(BIN)/uv venv --quiet --allow-existing --python $(PYTHON) $(BENCH)
+	$(BIN)/uv pip install --quiet --python $(BENCH)/bin/python -c constraints.txt -b constraints.txt \
+	  -e packages/snakepit dspy -r benchmarks/requirements.txt
+	@touch $@
+
+bench: $(BENCH)/.installed ## The pool, its peers and the limit; ARGS=--quick takes two minutes
+	@$(BENCH)/bin/python -m benchmarks.pool $(ARGS)
+
 clean: ## Remove .venv and all caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,52 @@
+"""The work, the same for every contender. Runs in the workers."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import Any
+
+
+class Commands:
+    """What a worker can be asked to do. Peers get it as it is, or its functions one by one."""
+
+    def echo(self, data: Any) -> Any:
+        """Return what came: bytes, or an array."""
+        return data
+
+    async def echo_async(self, data: Any) -> Any:
+        """The same as a coroutine."""
+        return data
+
+    def total(self, array: Any) -> float:
+        """Read every element of an array once."""
+        return float(array.sum())
+
+    def nap(self, seconds: float) -> int:
+        """Be busy without using the processor; tell which process was."""
+        time.sleep(seconds)
+        return os.getpid()
+
+    def use_dspy(self, task: tuple[str, int]) -> int:
+        """Import DSPy, make so many predictions, meet the other workers, and tell which process
+        this is. ``task``: the path of the gate where they meet, and the number of predictions."""
+        import dspy
+
+        gate, predictions = task
+        with dspy.context(lm=dspy.utils.DummyLM([{"answer": "4"}] * predictions)):
+            program = dspy.Predict("question -> answer")
+            for number in range(predictions):
+                program(question=f"what is 2 + 2, for the {number}th time?")
+        with socket.socket(socket.AF_UNIX) as meeting:
+            meeting.connect(gate)
+            meeting.recv(1)  # the end of file comes when all are there
+        return os.getpid()
+
+
+_commands = Commands()
+#: For peers that run functions: they are found by their module and name.
+echo = _commands.echo
+total = _commands.total
+nap = _commands.nap
+use_dspy = _commands.use_dspy

@@ -1,0 +1,26 @@
+"""The class that snakepit's workers run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from benchmarks.pool.commands import Commands
+from snakepit import command
+
+
+class Worker(Commands):
+    """The common commands, and a stream."""
+
+    echo = command(Commands.echo)
+    echo_async = command(Commands.echo_async)
+    total = command(Commands.total)
+    nap = command(Commands.nap)
+    use_dspy = command(Commands.use_dspy)
+
+    @command
+    async def count(self, up_to: int) -> AsyncIterator[int]:
+        """Yield numbers, giving way to the other streams after each."""
+        for number in range(up_to):
+            yield number
+            await asyncio.sleep(0)
