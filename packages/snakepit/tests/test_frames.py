@@ -19,6 +19,7 @@ from snakepit.errors import PayloadTooLarge, ProtocolError, SnakepitError
 from snakepit.wire.codec import decode, encode
 from snakepit.wire.frames import (
     FLAG_NESTED,
+    FLAG_SEGMENTS,
     FLAG_STREAM,
     HEADER_BYTES,
     MAX_BODY_BYTES,
@@ -34,7 +35,7 @@ BUFFER = len(FrameDecoder().writable())
 FRAMES = st.builds(
     Frame,
     st.sampled_from([int(kind) for kind in FrameType]),
-    st.integers(0, FLAG_STREAM | FLAG_NESTED),
+    st.integers(0, FLAG_STREAM | FLAG_NESTED | FLAG_SEGMENTS),
     st.integers(0, (1 << 64) - 1),
     st.binary(max_size=40),
 )
@@ -63,11 +64,12 @@ def fed(decoder: FrameDecoder, chunks: Iterable[bytes]) -> list[Frame]:
 
 def test_the_golden_file_has_every_type_flag_and_the_limit() -> None:
     assert GOLDEN["types"] == {kind.name: kind.value for kind in FrameType}
-    assert GOLDEN["flags"] == {"STREAM": FLAG_STREAM, "NESTED": FLAG_NESTED}
+    named = {"STREAM": FLAG_STREAM, "NESTED": FLAG_NESTED, "SEGMENTS": FLAG_SEGMENTS}
+    assert GOLDEN["flags"] == named
     assert GOLDEN["max_body_bytes"] == MAX_BODY_BYTES
     assert {vector["type"] for vector in GOLDEN["frames"]} == set(GOLDEN["types"])
     flags = {tuple(vector["flags"]) for vector in GOLDEN["frames"]}
-    assert flags == {(), ("STREAM",), ("NESTED",), ("STREAM", "NESTED")}
+    assert flags == {(), ("STREAM",), ("NESTED",), ("STREAM", "NESTED"), ("SEGMENTS",)}
 
 
 @pytest.mark.parametrize("vector", GOLDEN["frames"], ids=lambda vector: vector["name"])
@@ -224,7 +226,7 @@ def test_unknown_types_flags_and_reserved_bits_are_refused_and_no_others() -> No
             ]
             accepted.add((kind, flags))
     known = {(int(kind), 0) for kind in FrameType}
-    assert accepted == known | {(int(FrameType.CALL), flags) for flags in (1, 2, 3)}
+    assert accepted == known | {(int(FrameType.CALL), flags) for flags in range(1, 8)}
 
 
 def test_a_refusal_names_what_was_sent() -> None:

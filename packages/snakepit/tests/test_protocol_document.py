@@ -11,7 +11,7 @@ import pytest
 from snakepit import _error_base, _error_text, nesting
 from snakepit.calls import TRANSITIONS
 from snakepit.errors import EncodeError, error_to_wire
-from snakepit.wire import arrays, codec, frames
+from snakepit.wire import arrays, codec, exchange, frames, segments
 from snakepit.wire.messages import CallRequest, call_frame, value_frame
 from snakepit.wire.values import Ext
 
@@ -79,15 +79,26 @@ def test_an_error_has_the_documented_keys_and_bounds() -> None:
 
 
 def test_the_limits_are_those_of_the_code() -> None:
-    assert frames.MAX_BODY_BYTES == codec.MAX_PAYLOAD_BYTES == limits()["body length"] * GIB
+    assert frames.MAX_BODY_BYTES == codec.MAX_PAYLOAD_BYTES == GIB
+    assert segments.MAX_SEGMENT_BYTES == GIB
     assert limits() == {
-        "body length": 1,
+        "body length, with what it has in segments": 1,
         "nesting depth of a body": codec.MAX_DEPTH,
         "nesting depth of calls": nesting._MAX_CALL_DEPTH,
         "nesting depth of a structured dtype": arrays.MAX_DTYPE_DEPTH,
         "dimensions of an array": arrays.MAX_DIMENSIONS,
+        "segments that a side owns": segments.MAX_SEGMENTS,
+        "bytes of the segments that a side owns": 1,
         "causes of an error": _error_base.CAUSE_LIMIT_ACCEPTED,
     }
+
+
+def test_what_is_said_of_segments_is_what_the_code_does() -> None:
+    text = " ".join(section("Segments").split())
+    assert f"{segments.SEGMENT_THRESHOLD >> 10} KiB and more are worth a segment" in text
+    assert f"a multiple of {segments.ALIGNMENT}" in text
+    assert f"after {segments.IDLE_SECONDS:g} s" in text
+    assert f"the feature `{exchange.SEGMENTS_FEATURE}`" in text
 
 
 def nested(levels: int) -> Any:

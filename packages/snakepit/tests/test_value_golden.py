@@ -8,7 +8,8 @@ false for encodings that are accepted but never made.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -20,7 +21,9 @@ import numpy as np
 import pytest
 
 from snakepit.errors import DecodeError, SnakepitError, error_from_wire
-from snakepit.wire.codec import MAX_DEPTH, decode, encode
+from snakepit.wire.codec import MAX_DEPTH, decode, encode, resolve
+from snakepit.wire.memory import create_memory
+from snakepit.wire.segments import IncomingSegments, Leases
 from snakepit.wire.values import Ext
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "values.json").read_text())
@@ -112,9 +115,44 @@ def test_golden_refusals(vector: dict[str, Any]) -> None:
         decode(bytes.fromhex(vector["hex"]))
 
 
+@pytest.fixture
+def incoming() -> Iterator[IncomingSegments]:
+    """The receiver of the golden file's segment."""
+    content = bytes.fromhex(GOLDEN["segment"]["content"])
+    memory, fd = create_memory(len(content))
+    memory[:] = content
+    segments = IncomingSegments(lambda _: None, lambda: None)
+    segments.opened(GOLDEN["segment"]["id"], len(content), fd)
+    os.close(fd)
+    yield segments
+    segments.close()
+
+
+@pytest.mark.parametrize("vector", GOLDEN["in_segment"], ids=lambda vector: vector["name"])
+def test_golden_values_in_a_segment(vector: dict[str, Any], incoming: IncomingSegments) -> None:
+    body = resolve(bytes.fromhex(vector["hex"]), Leases(incoming))
+    found, expected = body.content(), described(vector["value"])
+    pairs = zip(found, expected, strict=True) if isinstance(expected, list) else [(found, expected)]
+    assert all(equal(one, other) for one, other in pairs)
+
+
+@pytest.mark.parametrize("vector", GOLDEN["in_segment_refused"], ids=lambda vector: vector["name"])
+def test_golden_refusals_in_a_segment(vector: dict[str, Any], incoming: IncomingSegments) -> None:
+    with pytest.raises(SnakepitError) as caught:
+        resolve(bytes.fromhex(vector["hex"]), Leases(incoming)).content()
+    assert caught.value.code == vector["error"]
+
+
+@pytest.mark.parametrize("vector", GOLDEN["in_segment"], ids=lambda vector: vector["name"])
+def test_without_segments_a_reference_to_one_is_refused(vector: dict[str, Any]) -> None:
+    with pytest.raises(DecodeError):
+        decode(bytes.fromhex(vector["hex"]))
+
+
 def test_the_golden_file_names_every_extension_and_the_limit() -> None:
     assert GOLDEN["extensions"] == {kind.name.lower(): kind.value for kind in Ext}
     assert GOLDEN["max_depth"] == MAX_DEPTH
-    names = " ".join(vector["name"] for vector in GOLDEN["vectors"])
+    vectors = (*GOLDEN["vectors"], *GOLDEN["in_segment"])
+    names = " ".join(vector["name"] for vector in vectors)
     for kind in Ext:
         assert kind.name.lower().replace("_", " ") in names

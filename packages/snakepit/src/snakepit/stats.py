@@ -9,13 +9,17 @@ from snakepit.calls import CallOutcome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerInfo:
-    """One worker at one moment. ``in_flight``: calls that hold one of its slots."""
+    """One worker at one moment. ``in_flight``: calls that hold one of its slots;
+    ``shared_memory_bytes``: memory that carries large buffers to and from it, in use or kept for
+    the next ones.
+    """
 
     worker_id: str
     pid: int | None
     in_flight: int
     completed: int
     leaving: bool
+    shared_memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

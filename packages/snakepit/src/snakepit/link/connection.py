@@ -7,15 +7,20 @@ import socket
 from collections.abc import Callable
 
 from snakepit.errors import SnakepitError
+from snakepit.wire.exchange import SegmentExchange, resolved
 from snakepit.wire.frames import Frame, FrameDecoder
+from snakepit.wire.segments import OutgoingSegments
 
 
 class FrameConnection:
     """Sends frames, and hands those that arrive to ``on_frame``. It owns ``sock``.
 
     ``on_closed`` is called once, with the error that ended the connection or None at the end of
-    file; not after ``close``.
+    file; not after ``close``. ``exchange``: the segments that frames may refer to, once both sides
+    have agreed.
     """
+
+    exchange: SegmentExchange | None = None
 
     def __init__(
         self,
@@ -52,6 +57,11 @@ class FrameConnection:
         if sent != len(frame):
             self._unsent += memoryview(frame)[sent:]
             self._loop.add_writer(self._sock, self._on_writable)
+
+    @property
+    def segments(self) -> OutgoingSegments | None:
+        """Where large buffers of what is sent go, if anywhere."""
+        return None if self.exchange is None else self.exchange.outgoing
 
     def close(self) -> None:
         """Close the socket; nothing is reported any more."""
@@ -92,7 +102,10 @@ class FrameConnection:
             self._end(None)
             return False
         try:
-            for frame in self._decoder.received(count):
+            frames = self._decoder.received(count)
+            if self._decoder.saw_segments:
+                frames = resolved(frames, self.exchange)
+            for frame in frames:
                 self._on_frame(frame)
         except SnakepitError as error:
             self._end(error)

@@ -16,6 +16,7 @@ from snakepit.errors import (
     error_to_wire,
     raised_to_wire,
 )
+from snakepit.link.connection import FrameConnection
 from snakepit.nesting import HostCall, enter_chain
 from snakepit.threads import call_in_thread, iterate_in_threads
 from snakepit.wire.frames import Frame, FrameType
@@ -25,14 +26,15 @@ HostFunction = Callable[..., Any]
 
 
 class HostCalls:
-    """Serves the calls of one worker. ``send`` takes frames for it."""
+    """Serves the calls of one worker, which come and are answered over ``connection``."""
 
     def __init__(
-        self, functions: Mapping[str, HostFunction], worker_id: str, send: Callable[[bytes], None]
+        self, functions: Mapping[str, HostFunction], worker_id: str, connection: FrameConnection
     ) -> None:
         self._functions = functions
         self._worker_id = worker_id
-        self._send = send
+        self._connection = connection
+        self._send = connection.send
         self._last_id = 0
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._parents: dict[int, Call] = {}
@@ -127,7 +129,7 @@ class HostCalls:
             result = await call_in_thread(function, call, **request.args)
             if inspect.isawaitable(result):  # a callable that only looks like a blocking one
                 result = await result
-        self._send(value_frame(FrameType.RESULT, call.call_id, result))
+        self._send_value(FrameType.RESULT, call, result)
 
     async def _serve_stream(
         self, call: HostCall, function: HostFunction, request: CallRequest
@@ -140,10 +142,13 @@ class HostCalls:
         try:
             async for item in items:
                 await credit.acquire()
-                self._send(value_frame(FrameType.ITEM, call.call_id, [item]))
+                self._send_value(FrameType.ITEM, call, [item])
         finally:
             await items.aclose()
         self._send(bare_frame(FrameType.END, call.call_id))
+
+    def _send_value(self, kind: FrameType, call: HostCall, value: Any) -> None:
+        self._send(value_frame(kind, call.call_id, value, self._connection.segments))
 
     def _send_error(self, call_id: int, error: BaseException) -> None:
         self._send(value_frame(FrameType.ERROR, call_id, error_to_wire(error)))

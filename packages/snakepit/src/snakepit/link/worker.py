@@ -25,9 +25,11 @@ from snakepit.errors import (
     error_from_wire,
 )
 from snakepit.link.connection import FrameConnection
+from snakepit.link.control import ControlConnection
 from snakepit.link.host_calls import HostCalls, HostFunction
 from snakepit.processes.output import OutputTail
 from snakepit.processes.tree import CAUSE_PATIENCE, ExitReport, ProcessTree
+from snakepit.wire.exchange import SEGMENTS_FEATURE, common_features
 from snakepit.wire.frames import PROTOCOL_VERSIONS, Frame, FrameType
 from snakepit.wire.messages import (
     CallRequest,
@@ -132,8 +134,8 @@ class WorkerProcess:
         self._kill_reason: str | None = None
         self._output = OutputTail(ends.output, f"worker {worker_id}")
         self._data = FrameConnection(ends.data, self._on_frame, self._on_closed)
-        self._control = FrameConnection(ends.control, self._on_control_frame, self._on_closed)
-        self._host_calls = HostCalls(functions, worker_id, self._data.send)
+        self._control = ControlConnection(ends.control, self._on_control_frame, self._on_closed)
+        self._host_calls = HostCalls(functions, worker_id, self._data)
         self._pings: dict[int, asyncio.Future[None]] = {}
         self._dying: asyncio.Task[None] | None = None
 
@@ -149,6 +151,11 @@ class WorkerProcess:
     def wanted(self) -> int:
         """Calls whose callers still wait."""
         return sum(call.outcome is None for call in self._calls.values())
+
+    @property
+    def shared_memory_bytes(self) -> int:
+        """Shared memory that carries large buffers to and from the process."""
+        return self._control.exchange.total_bytes
 
     # --- start and end -----------------------------------------------------------------------
 
@@ -292,6 +299,7 @@ class WorkerProcess:
                 call.parent_id,
                 None if call.stream is None else STREAM_CREDIT,
             ),
+            self._data.segments,
         )
         self._calls[call.wire_id] = call
         self._data.send(frame)
@@ -401,12 +409,16 @@ class WorkerProcess:
                 )
             )
             return
+        features = common_features(info.get("features")) if isinstance(info, dict) else []
+        if SEGMENTS_FEATURE in features:
+            self._data.exchange = self._control.exchange
         config = {
             "worker_id": self.worker_id,
             "target": self._config.target,
             "config": dict(self._config.config),
             "concurrency": self._config.concurrency,
             "sys_path": self._config.sys_path,
+            "features": features,
         }
         self._data.send(message_frame(FrameType.WELCOME, 0, max(common), config))
 

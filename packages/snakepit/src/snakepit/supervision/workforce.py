@@ -264,6 +264,8 @@ class Workforce:
                 in_flight=worker.in_flight,
                 completed=self._completed[worker_id],
                 leaving=worker_id in self._leaving,
+                # Only workers of the built-in kind share memory.
+                shared_memory_bytes=getattr(worker, "shared_memory_bytes", 0),
             )
             for worker_id, worker in self.workers.items()
         ]

@@ -16,12 +16,13 @@ import re
 import struct
 import sys
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
 from snakepit.errors import DecodeError, PayloadTooLarge
 from snakepit.wire._refusal import Refusal
+from snakepit.wire.segments import Leases, Placement
 
 #: Larger arrays are refused before they are copied; the frame limit has the same value.
 MAX_ARRAY_BYTES = 1 << 30
@@ -54,8 +55,21 @@ def scalar_as_python(value: Any) -> Any:
     return value.item() if exact else value
 
 
-def array_to_bytes(value: Any) -> bytes:
-    """Return the payload for an array or scalar.
+class _Plain(NamedTuple):
+    """An array that can travel, and its head."""
+
+    array: Any
+    description: Any
+    order: str
+
+    def head(self, *more: Any) -> bytes:
+        fields = [self.description, list(self.array.shape), self.order, *more]
+        packed: bytes = msgpack.packb(fields)
+        return packed
+
+
+def _plain(value: Any) -> _Plain:
+    """Check that an array or scalar can travel.
 
     :raises Refusal: the array holds objects, or is of a subclass with data of its own (masked).
     :raises PayloadTooLarge: it has more than ``MAX_ARRAY_BYTES``.
@@ -67,14 +81,47 @@ def array_to_bytes(value: Any) -> bytes:
             "send numpy.asarray(...) of it, and a mask as an array beside it"
         )
     array = numpy.asarray(value)
+    description = _describe(numpy, array.dtype)
     if array.nbytes > MAX_ARRAY_BYTES:
         raise PayloadTooLarge.of(array.nbytes, MAX_ARRAY_BYTES)
     order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-    head = msgpack.packb([_describe(numpy, array.dtype), list(array.shape), order])
+    return _Plain(array, description, order)
+
+
+def array_to_bytes(value: Any) -> bytes:
+    """Return the payload for an array or scalar.
+
+    :raises Refusal: the array holds objects, or is of a subclass with data of its own (masked).
+    :raises PayloadTooLarge: it has more than ``MAX_ARRAY_BYTES``.
+    """
+    plain = _plain(value)
+    head = plain.head()
     padding = -(_HEAD_LENGTH.size + len(head)) % _ALIGNMENT
-    flat = (array.T if order == "F" else array).ravel()
+    flat = (plain.array.T if plain.order == "F" else plain.array).ravel()
     elements = flat.view("u1").data
     return b"".join((_HEAD_LENGTH.pack(len(head)), head, bytes(padding), elements))
+
+
+def array_to_segment(value: Any, placement: Placement) -> bytes | None:
+    """Copy an array's elements into a segment; return the payload, or None if there is no room.
+
+    Raises as :func:`array_to_bytes`.
+    """
+    plain = _plain(value)
+    place = placement.place(plain.array.nbytes)
+    if place is None:
+        return None
+    numpy: Any = sys.modules["numpy"]
+    array = plain.array
+    if array.dtype.names is not None:
+        # As raw bytes: a copy by fields would leave what was in the gaps of the segment before.
+        array = array.view(numpy.dtype((numpy.void, array.dtype.itemsize)))
+    target = numpy.ndarray(
+        array.shape, array.dtype, buffer=place.segment.memory, offset=place.offset,
+        order=plain.order,
+    )  # fmt: skip
+    numpy.copyto(target, array)
+    return plain.head(place.segment.segment_id, place.offset)
 
 
 def _describe(numpy: Any, dtype: Any) -> Any:
@@ -111,17 +158,38 @@ def array_from_bytes(payload: bytes) -> Any:
     start = _HEAD_LENGTH.size + length
     description, shape, order = msgpack.unpackb(payload[_HEAD_LENGTH.size : start])
     start += -start % _ALIGNMENT
-    if order not in ("C", "F") or not _is_shape(shape):
-        raise DecodeError(f"an array from the peer has shape {shape!r} and order {order!r}")
-    numpy = _import_numpy()
-    dtype = _dtype(numpy, description)
-    expected = math.prod(shape) * dtype.itemsize
-    if expected != len(payload) - start or dtype.itemsize == 0:
+    dtype, expected = _checked(description, shape, order)
+    if expected != len(payload) - start:
         raise DecodeError(
             f"an array from the peer has {len(payload) - start} bytes of elements, "
             f"its dtype and shape need {expected}"
         )
-    return numpy.ndarray(tuple(shape), dtype, buffer=payload, offset=start, order=order)
+    return _import_numpy().ndarray(tuple(shape), dtype, buffer=payload, offset=start, order=order)
+
+
+def array_in_segment(payload: bytes, leases: Leases) -> Any:
+    """Return a read-only view of the array that ``payload`` describes, which keeps its segment.
+
+    :raises DecodeError: the payload is malformed, or numpy is not installed.
+    :raises ProtocolError: it refers to what is no part of a segment.
+    """
+    description, shape, order, segment_id, offset = msgpack.unpackb(payload)
+    dtype, expected = _checked(description, shape, order)
+    leases.memory(segment_id, offset, expected)
+    numpy = _import_numpy()
+    # All views are based on one array, and hold it: it ends with the last of them.
+    root = leases.root(segment_id, lambda memory: numpy.frombuffer(memory, "u1"))
+    return numpy.ndarray(tuple(shape), dtype, buffer=root, offset=offset, order=order)
+
+
+def _checked(description: Any, shape: Any, order: Any) -> tuple[Any, int]:
+    """The dtype, and how many bytes all elements have."""
+    if order not in ("C", "F") or not _is_shape(shape):
+        raise DecodeError(f"an array from the peer has shape {shape!r} and order {order!r}")
+    dtype = _dtype(_import_numpy(), description)
+    if dtype.itemsize == 0:
+        raise DecodeError("an array from the peer has elements of no size")
+    return dtype, math.prod(shape) * dtype.itemsize
 
 
 def _import_numpy() -> Any:

@@ -18,6 +18,8 @@ code  sent for          payload
 9     complex           two big-endian IEEE doubles: real, imaginary
 10    numpy array       see :mod:`snakepit.wire.arrays`; arrives read-only
 11    numpy scalar      as a 0-dimensional array; only if no Python number equals it
+12    numpy array       in a segment, see PROTOCOL.md; arrives as a read-only view of it
+13    bytes             in a segment; arrive as bytes
 32    tuple             mark, see below; content: array
 33    set               mark; content: array without equal elements
 34    frozenset         mark; content: array without equal elements
@@ -54,8 +56,9 @@ import msgpack
 
 from snakepit import _error_text as text
 from snakepit.errors import DecodeError, EncodeError, PayloadTooLarge, SnakepitError
-from snakepit.wire import values
+from snakepit.wire import placing, values
 from snakepit.wire._refusal import Refusal
+from snakepit.wire.segments import SEGMENT_THRESHOLD, Leases, OutgoingSegments
 
 #: Levels of msgpack arrays and maps in one value; a mark adds one. msgpack's C code has this very
 #: limit in both directions, so that it costs nothing; a test compares the two.
@@ -87,7 +90,7 @@ def encode(value: Any, *, root: str = "value", limit: int = MAX_PAYLOAD_BYTES) -
         assert decode(encode({"when": (2024, 2, 29)})) == {"when": (2024, 2, 29)}
     """
     try:
-        data = _pack(value)
+        data = _pack_inline(value)
     except MemoryError:
         raise
     except Exception as failure:
@@ -98,10 +101,15 @@ def encode(value: Any, *, root: str = "value", limit: int = MAX_PAYLOAD_BYTES) -
 
 
 def encode_fields(
-    fields: Iterable[Any], names: Sequence[str], *, limit: int = MAX_PAYLOAD_BYTES
+    fields: Iterable[Any],
+    names: Sequence[str],
+    *,
+    segments: OutgoingSegments | None = None,
+    limit: int = MAX_PAYLOAD_BYTES,
 ) -> bytes:
     """Return a msgpack array of ``fields``, whose ``names`` begin the paths in errors.
 
+    Large buffers go into ``segments``, where there are any; the result is a ``SharedBody`` then.
     The same errors as :func:`encode`.
 
     Example::
@@ -111,9 +119,19 @@ def encode_fields(
     """
     items = list(fields)
     try:
-        data = _pack(items)
+        try:
+            data = _pack(items)
+            if segments is not None and len(data) >= SEGMENT_THRESHOLD:
+                data = placing.pack_with_segments(items, segments, limit)
+        except values.LargeBuffer:
+            if segments is None:
+                data = placing.pack(items, placing.inline)
+            else:
+                data = placing.pack_with_segments(items, segments, limit)
     except MemoryError:
         raise
+    except placing.TooLarge as failure:
+        raise PayloadTooLarge.of(failure.size, limit) from None
     except Exception as failure:
         raise _explain(failure, zip(names, items, strict=True)) from _cause(failure)
     if len(data) > limit:
@@ -121,14 +139,56 @@ def encode_fields(
     return data
 
 
-def decode(data: bytes | bytearray | memoryview) -> Any:
+class ResolvedBody(bytes):
+    """A body that refers to segments, and what it stands for.
+
+    It is decoded as soon as it comes: a frame that is dropped unread then releases its segments,
+    and one that is read twice uses them once.
+    """
+
+    value: Any
+    error: DecodeError | None
+
+    def content(self) -> Any:
+        """The value; raises as :func:`decode`."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+def resolve(data: bytes, leases: Leases) -> ResolvedBody:
+    """Decode bytes that may refer to segments.
+
+    :raises ProtocolError: they refer to what is no part of a segment.
+    """
+    body = ResolvedBody(data)
+    body.value, body.error = None, None
+    try:
+        body.value = decode(data, leases)
+    except DecodeError as error:
+        # Without the frames of the decoding, which hold views.
+        body.error = error.with_traceback(None)
+    finally:
+        leases.close()
+    if leases.violation is not None:
+        raise leases.violation
+    return body
+
+
+def decode(data: bytes | bytearray | memoryview, leases: Leases | None = None) -> Any:
     """Return the value in ``data``; numpy arrays are read-only.
+
+    ``leases``: the segments that ``data`` may refer to.
 
     :raises DecodeError: ``data`` is not exactly one valid value, or holds a numpy array and numpy
         is not installed. No other error, whatever the bytes; lengths are checked before memory is
         taken for them.
     """
+    if type(data) is ResolvedBody:
+        return data.content()
     decoding = values.Decoding()
+    if leases is not None:
+        decoding.leases = leases
     try:
         value = msgpack.unpackb(
             data,
@@ -159,6 +219,13 @@ def _pack(value: Any) -> bytes:
     if len(data) <= _KEEP_BYTES:
         _idle_packers.append(packer)
     return data
+
+
+def _pack_inline(value: Any) -> bytes:
+    try:
+        return _pack(value)
+    except values.LargeBuffer:
+        return placing.pack(value, placing.inline)
 
 
 # --- explaining a failure: slow, and only then ---------------------------------------------------
@@ -198,7 +265,7 @@ def _find_bad(roots: Iterable[tuple[str, Any]]) -> tuple[str, str] | None:
         try:
             children = _children(value)
             if children is None:
-                _pack(value)
+                _pack_inline(value)
                 continue
         except Exception as failure:
             return here, _reason(failure)

@@ -15,7 +15,10 @@ PROTOCOL_VERSIONS: Final = (1,)
 MAX_BODY_BYTES: Final = 1 << 30
 FLAG_STREAM: Final = 0x01
 FLAG_NESTED: Final = 0x02
-_KNOWN_FLAGS: Final = FLAG_STREAM | FLAG_NESTED
+#: The body refers to segments; only where both sides have announced that they know them.
+FLAG_SEGMENTS: Final = 0x04
+_COMMON_FLAGS: Final = FLAG_STREAM | FLAG_NESTED
+_KNOWN_FLAGS: Final = _COMMON_FLAGS | FLAG_SEGMENTS
 
 _HEADER: Final = Struct("<IBBHQ")
 HEADER_BYTES: Final = _HEADER.size
@@ -43,6 +46,9 @@ class FrameType(IntEnum):
     CANCEL = 32
     PING = 33
     PONG = 34
+    SEGMENT = 40
+    RELEASE = 41
+    DISCARD = 42
 
 
 _KNOWN_TYPES: Final = frozenset(int(kind) for kind in FrameType)
@@ -85,6 +91,8 @@ class FrameDecoder:
         self._buffer = bytearray(_READ_BYTES)
         self._view = memoryview(self._buffer)
         self._filled = 0
+        #: Whether a frame with ``FLAG_SEGMENTS`` has come.
+        self.saw_segments = False
 
     @property
     def pending_bytes(self) -> int:
@@ -115,11 +123,8 @@ class FrameDecoder:
         offset = 0
         while filled - offset >= HEADER_BYTES:
             size, kind, flags, reserved, call_id = _unpack_header(view, offset)
-            if kind not in _KNOWN_TYPES or flags & ~_KNOWN_FLAGS or reserved:
-                raise ProtocolError(
-                    f"the peer sent a frame of type {kind} with flags {flags:#x} and "
-                    f"reserved {reserved:#x}, which version 1 does not know"
-                )
+            if kind not in _KNOWN_TYPES or flags & ~_COMMON_FLAGS or reserved:
+                self._check_uncommon(kind, flags, reserved)
             if size > self._max_body_bytes:
                 raise _too_large(size, self._max_body_bytes)
             start = offset + HEADER_BYTES
@@ -130,6 +135,14 @@ class FrameDecoder:
             offset = end
         self._keep(offset, filled)
         return frames
+
+    def _check_uncommon(self, kind: int, flags: int, reserved: int) -> None:
+        if kind not in _KNOWN_TYPES or flags & ~_KNOWN_FLAGS or reserved:
+            raise ProtocolError(
+                f"the peer sent a frame of type {kind} with flags {flags:#x} and "
+                f"reserved {reserved:#x}, which version 1 does not know"
+            )
+        self.saw_segments = True
 
     def _keep(self, offset: int, filled: int) -> None:
         rest = filled - offset

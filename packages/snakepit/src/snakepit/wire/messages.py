@@ -7,7 +7,16 @@ from typing import Any, Final, NamedTuple
 
 from snakepit.errors import DecodeError, ProtocolError
 from snakepit.wire.codec import decode, encode, encode_fields
-from snakepit.wire.frames import FLAG_NESTED, FLAG_STREAM, Frame, FrameType, encode_frame
+from snakepit.wire.frames import (
+    FLAG_NESTED,
+    FLAG_SEGMENTS,
+    FLAG_STREAM,
+    Frame,
+    FrameType,
+    encode_frame,
+)
+from snakepit.wire.placing import SharedBody
+from snakepit.wire.segments import OutgoingSegments
 
 #: The most items a caller may grant at once.
 MAX_CREDIT: Final = 65_536
@@ -24,15 +33,20 @@ class CallRequest(NamedTuple):
     credit: int | None
 
 
-def call_frame(call_id: int, request: CallRequest) -> bytes:
+def call_frame(
+    call_id: int, request: CallRequest, segments: OutgoingSegments | None = None
+) -> bytes:
     """The bytes of a ``CALL``; it streams when it carries credit.
+
+    Large buffers among the arguments go into ``segments``.
 
     Raises:
         EncodeError, PayloadTooLarge: the arguments can't travel; the path starts at ``args``.
     """
-    body = encode_fields(request, CallRequest._fields)
+    body = encode_fields(request, CallRequest._fields, segments=segments)
     flags = 0 if request.credit is None else FLAG_STREAM
     flags |= 0 if request.parent is None else FLAG_NESTED
+    flags |= FLAG_SEGMENTS if type(body) is SharedBody else 0
     return encode_frame(FrameType.CALL, call_id, body, flags)
 
 
@@ -61,13 +75,16 @@ _NONE = type(None)
 _CALL_TYPES = ((str,), (dict,), (float, int, _NONE), (str, _NONE), (int, _NONE), (int, _NONE))
 
 
-def value_frame(kind: FrameType, call_id: int, value: Any) -> bytes:
-    """The bytes of a frame whose body has one element.
+def value_frame(
+    kind: FrameType, call_id: int, value: Any, segments: OutgoingSegments | None = None
+) -> bytes:
+    """The bytes of a frame whose body has one element; its large buffers go into ``segments``.
 
     Raises:
         EncodeError, PayloadTooLarge: the value can't travel.
     """
-    return encode_frame(kind, call_id, encode_fields((value,), ("result",)))
+    body = encode_fields((value,), ("result",), segments=segments)
+    return encode_frame(kind, call_id, body, FLAG_SEGMENTS if type(body) is SharedBody else 0)
 
 
 def message_frame(kind: FrameType, call_id: int, *elements: Any) -> bytes:

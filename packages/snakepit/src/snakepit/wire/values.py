@@ -24,6 +24,7 @@ from msgpack import ExtType
 from snakepit.errors import DecodeError, error_from_wire, error_to_wire
 from snakepit.wire import arrays
 from snakepit.wire._refusal import Refusal
+from snakepit.wire.segments import SEGMENT_THRESHOLD, Leases
 
 
 class Ext(IntEnum):
@@ -40,11 +41,21 @@ class Ext(IntEnum):
     COMPLEX = 9
     ARRAY = 10
     ARRAY_SCALAR = 11
+    SHARED_ARRAY = 12
+    SHARED_BYTES = 13
     # Marks have no payload and are the only key of a map, whose value is the content.
     TUPLE = 32
     SET = 33
     FROZENSET = 34
     EXCEPTION = 35
+
+
+class LargeBuffer(Exception):
+    """Raised by :func:`to_wire` for an array that is better copied into a segment."""
+
+    def __init__(self, array: Any) -> None:
+        super().__init__()
+        self.array = array
 
 
 _Clock = TypeVar("_Clock", datetime, time)
@@ -69,6 +80,7 @@ def to_wire(value: Any) -> Any:
     """Return what msgpack packs in place of ``value``; it asks for what it can't pack itself.
 
     :raises Refusal: ``value`` is of a type that does not travel.
+    :raises LargeBuffer: ``value`` is a large array; the caller says where it goes.
     """
     encoder = _BY_TYPE.get(type(value))
     if encoder is not None:
@@ -168,6 +180,8 @@ def _complex(value: complex) -> ExtType:
 
 def _array(value: Any) -> Any:
     if not arrays.is_scalar(value):
+        if value.nbytes >= SEGMENT_THRESHOLD:
+            raise LargeBuffer(value)
         return ExtType(Ext.ARRAY.value, arrays.array_to_bytes(value))
     number = arrays.scalar_as_python(value)
     if number is not value:
@@ -217,14 +231,18 @@ class Mark:
 class Decoding:
     """The msgpack hooks of one decoding; ``open_marks`` must be 0 at its end."""
 
-    # A default of the class, not set in a constructor: every decoded frame makes an instance.
+    # Defaults of the class, not set in a constructor: every decoded frame makes an instance.
     open_marks = 0
+    #: The segments that the bytes may refer to, if any.
+    leases: Leases | None = None
 
     def extension(self, code: int, payload: bytes) -> Any:
         """Return the value of an extension; msgpack itself handles its timestamp, code -1."""
         decoder = _DECODERS.get(code)
         if decoder is not None:
             return decoder(payload)
+        if self.leases is not None and code in _SHARED:
+            return _SHARED[code](payload, self.leases)
         kind = _MARKS.get(code)
         if kind is None or payload:
             raise DecodeError(f"extension type {code} with {len(payload)} bytes is not known")
@@ -347,4 +365,18 @@ _DECODERS: dict[int, Callable[[bytes], Any]] = {
     Ext.COMPLEX.value: lambda payload: complex(*_COMPLEX.unpack(payload)),
     Ext.ARRAY.value: arrays.array_from_bytes,
     Ext.ARRAY_SCALAR.value: lambda payload: cast("Any", arrays.array_from_bytes(payload))[()],
+}
+
+
+def _bytes_in_segment(payload: bytes, leases: Leases) -> bytes:
+    segment_id, offset, size = msgpack.unpackb(payload)
+    if type(size) is not int or size < 0:
+        raise DecodeError(f"shared bytes have the size {size!r}")
+    # A copy: bytes are bytes, whatever their size, and hold no segment.
+    return leases.memory(segment_id, offset, size)[offset : offset + size]
+
+
+_SHARED: dict[int, Callable[[bytes, Leases], Any]] = {
+    Ext.SHARED_ARRAY.value: arrays.array_in_segment,
+    Ext.SHARED_BYTES.value: _bytes_in_segment,
 }

@@ -26,6 +26,7 @@ from snakepit.wire.messages import (
     read_value,
     value_frame,
 )
+from snakepit.wire.segments import OutgoingSegments
 from snakepit.worker.registry import Command
 
 
@@ -117,18 +118,18 @@ def select_command(commands: Mapping[str, Command], request: CallRequest) -> Com
     return command
 
 
-def result_frame(call_id: int, value: Any) -> bytes:
+def result_frame(call_id: int, value: Any, segments: OutgoingSegments | None) -> bytes:
     """``RESULT``, or ``ERROR`` when the value can't travel."""
     try:
-        return value_frame(FrameType.RESULT, call_id, value)
+        return value_frame(FrameType.RESULT, call_id, value, segments)
     except SnakepitError as error:
         error.outcome = Outcome.DONE  # the command ran; only its answer can't travel
         return raised_frame(call_id, error)
 
 
-def items_frame(call_id: int, items: Iterable[Any]) -> bytes:
+def items_frame(call_id: int, items: Iterable[Any], segments: OutgoingSegments | None) -> bytes:
     """``ITEM``; raises EncodeError when an item can't travel."""
-    return value_frame(FrameType.ITEM, call_id, list(items))
+    return value_frame(FrameType.ITEM, call_id, list(items), segments)
 
 
 def error_frame(call_id: int, error: BaseException) -> bytes:

@@ -24,7 +24,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from snakepit.errors import ConfigurationError, HostCallCancelled, SnakepitError
-from snakepit.wire.frames import Frame, FrameType
+from snakepit.wire.frames import FLAG_SEGMENTS, Frame, FrameType
 from snakepit.wire.messages import CallRequest, read_call, read_count
 from snakepit.worker.calls import (
     IncomingCalls,
@@ -126,9 +126,12 @@ class ConcurrentEngine:
             return
         running = _Running(CallContext(self, call_id, request), request.credit or 0)
         self._running[call_id] = running
-        running.task = self._loop.create_task(self._run(running, command, request))
+        run = self._run(running, command, request, bool(frame.flags & FLAG_SEGMENTS))
+        running.task = self._loop.create_task(run)
 
-    async def _run(self, running: _Running, command: Command, request: CallRequest) -> None:
+    async def _run(
+        self, running: _Running, command: Command, request: CallRequest, in_segments: bool
+    ) -> None:
         call_id = running.context.call_id
         running.started = True
         token = enter_call(running.context)
@@ -146,6 +149,10 @@ class ConcurrentEngine:
         finally:
             leave_call(token)
             del self._running[call_id]
+        if in_segments:
+            # Before the answer: the next call finds the segments of this one's arguments free.
+            request.args.clear()
+            self._port.release()
         self._port.send(reply)
 
     async def _call(self, running: _Running, command: Command, args: dict[str, Any]) -> bytes:
@@ -153,10 +160,11 @@ class ConcurrentEngine:
         function = command.function
         match command.kind:
             case CommandKind.ASYNC:
-                return result_frame(call_id, await function(**args))
+                result = await function(**args)
+                return result_frame(call_id, result, self._port.segments)
             case CommandKind.SYNC:
                 result = await self._in_thread(lambda: function(**args))
-                return result_frame(call_id, result)
+                return result_frame(call_id, result, self._port.segments)
             case CommandKind.ASYNC_STREAM:
                 return await self._stream_async(running, function(**args))
             case CommandKind.SYNC_STREAM:
@@ -184,7 +192,7 @@ class ConcurrentEngine:
         try:
             async for item in generator:
                 await running.credit.acquire()
-                self._port.send(items_frame(call_id, [item]))
+                self._port.send(items_frame(call_id, [item], self._port.segments))
         finally:
             await generator.aclose()
         return end_frame(call_id)
@@ -196,7 +204,7 @@ class ConcurrentEngine:
                 self._from_thread(running.context, running.credit.acquire())
                 if running.context.cancelled:
                     return cancelled_frame(call_id, interrupted=False)
-                self._port.send(items_frame(call_id, [item]))
+                self._port.send(items_frame(call_id, [item], self._port.segments))
         finally:
             generator.close()
         return end_frame(call_id)

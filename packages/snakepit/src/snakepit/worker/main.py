@@ -12,12 +12,14 @@ from typing import Any, NamedTuple, NoReturn
 
 from snakepit.errors import ProtocolError, error_to_wire
 from snakepit.version import __version__
+from snakepit.wire.exchange import SEGMENTS_FEATURE, common_features, own_features
 from snakepit.wire.frames import PROTOCOL_VERSIONS, Frame, FrameType
 from snakepit.wire.messages import message_frame, read_body, value_frame
 from snakepit.worker.concurrent import ConcurrentEngine
 from snakepit.worker.control import start_control_thread
 from snakepit.worker.port import Port
 from snakepit.worker.registry import Command, commands_of
+from snakepit.worker.segments import ControlPort
 from snakepit.worker.serial import SerialEngine
 from snakepit.worker.target import load_target
 
@@ -58,8 +60,11 @@ def _serve(descriptors: WorkerDescriptors) -> int:
     except BaseException as error:
         port.send(value_frame(FrameType.FAILED, 0, error_to_wire(error)))
         return 1
+    control = ControlPort(socket.socket(fileno=descriptors.control))
+    if SEGMENTS_FEATURE in common_features(config.get("features")):
+        port.exchange = control.exchange
     engine = _engine(port, commands, config["concurrency"])
-    start_control_thread(socket.socket(fileno=descriptors.control), engine.cancel)
+    start_control_thread(control, engine.cancel)
     names = {name: {"stream": command.kind.streams} for name, command in commands.items()}
     port.send(value_frame(FrameType.READY, 0, names))
     engine.serve()
@@ -71,7 +76,12 @@ def _serve(descriptors: WorkerDescriptors) -> int:
 
 def _handshake(port: Port) -> Mapping[str, Any]:
     """Introduce this worker; return the configuration the host answers with."""
-    info = {"language": "python", "python": platform.python_version(), "runtime": __version__}
+    info = {
+        "language": "python",
+        "python": platform.python_version(),
+        "runtime": __version__,
+        "features": own_features(),
+    }
     port.send(message_frame(FrameType.HELLO, 0, list(PROTOCOL_VERSIONS), os.getpid(), info))
     frames: list[Frame] = []
     while not frames:

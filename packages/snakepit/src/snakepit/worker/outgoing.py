@@ -109,7 +109,7 @@ class OutgoingCalls:
         )
         with self._order:
             call = kind(next(self._ids), self._port, stream)
-            frame = call_frame(call.call_id, request)
+            frame = call_frame(call.call_id, request, self._port.segments)
             self._open[call.call_id] = call
             self._port.send(frame)
         try:

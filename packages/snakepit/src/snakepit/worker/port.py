@@ -9,14 +9,21 @@ import socket
 import threading
 from typing import NoReturn
 
+from snakepit.wire.exchange import SegmentExchange, resolved
 from snakepit.wire.frames import Frame, FrameDecoder
+from snakepit.wire.segments import OutgoingSegments
 
 # The host is gone: nobody is left to report to.
 _EXIT_HOST_GONE = 3
 
 
 class Port:
-    """Sends and receives frames over a blocking socket. It owns ``sock``."""
+    """Sends and receives frames over a blocking socket. It owns ``sock``.
+
+    ``exchange``: the segments that the frames may refer to, once host and worker have agreed.
+    """
+
+    exchange: SegmentExchange | None = None
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(True)
@@ -46,10 +53,23 @@ class Port:
 
     def read(self) -> list[Frame]:
         """Block until bytes arrive or ``wake`` is called; return the completed frames."""
-        for fd, _ in self._poller.poll():
+        self._clear_wakes(self._poller.poll())
+        return self.read_available()
+
+    def _clear_wakes(self, ready: list[tuple[int, int]]) -> None:
+        for fd, _ in ready:
             if fd == self._wake_read:
                 os.read(fd, 4096)
-        return self.read_available()
+
+    @property
+    def segments(self) -> OutgoingSegments | None:
+        """Where large buffers of what is sent go, if anywhere."""
+        return None if self.exchange is None else self.exchange.outgoing
+
+    def release(self) -> None:
+        """Tell the host now which of its segments have no views any more."""
+        if self.exchange is not None:
+            self.exchange.flush()
 
     def wake(self) -> None:
         """Make ``read`` return in the thread that is blocked in it, or else at its next call."""
@@ -66,7 +86,8 @@ class Port:
             host_is_gone()
         if count == 0:
             host_is_gone()
-        return self._decoder.received(count)
+        frames = self._decoder.received(count)
+        return resolved(frames, self.exchange) if self._decoder.saw_segments else frames
 
 
 def host_is_gone() -> NoReturn:

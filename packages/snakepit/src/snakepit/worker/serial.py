@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 
 from snakepit.errors import ConfigurationError, HostCallCancelled, SnakepitError
 from snakepit.threads import iterate_in_threads
-from snakepit.wire.frames import Frame, FrameType
+from snakepit.wire.frames import FLAG_SEGMENTS, Frame, FrameType
 from snakepit.wire.messages import CallRequest, read_call, read_count
 from snakepit.worker.calls import (
     IncomingCalls,
@@ -139,6 +139,10 @@ class SerialEngine:
         finally:
             self._stack.remove(running)
             leave_call(token)
+        if frame.flags & FLAG_SEGMENTS:
+            # Before the answer: the next call finds the segments of this one's arguments free.
+            request.args.clear()
+            self._port.release()
         self._port.send(reply)
 
     def _reply_of(self, running: _Running, request: CallRequest) -> bytes:
@@ -174,9 +178,11 @@ class SerialEngine:
         call_id = running.context.call_id
         match running.command.kind:
             case CommandKind.SYNC:
-                return result_frame(call_id, self._call_sync(running, args))
+                result = self._call_sync(running, args)
+                return result_frame(call_id, result, self._port.segments)
             case CommandKind.ASYNC:
-                return result_frame(call_id, self._run_async(running, function(**args)))
+                result = self._run_async(running, function(**args))
+                return result_frame(call_id, result, self._port.segments)
             case CommandKind.SYNC_STREAM:
                 return self._stream_sync(running, function(**args))
             case CommandKind.ASYNC_STREAM:
@@ -211,7 +217,7 @@ class SerialEngine:
                 if running.context.cancelled:
                     return cancelled_frame(call_id, interrupted=False)
                 running.credit -= 1
-                self._port.send(items_frame(call_id, [item]))
+                self._port.send(items_frame(call_id, [item], self._port.segments))
         finally:
             generator.close()
         return end_frame(call_id)
@@ -225,7 +231,7 @@ class SerialEngine:
                     running.credited.clear()
                     await running.credited.wait()
                 running.credit -= 1
-                self._port.send(items_frame(call_id, [item]))
+                self._port.send(items_frame(call_id, [item], self._port.segments))
         finally:
             await generator.aclose()
         return end_frame(call_id)
