@@ -321,7 +321,6 @@ class IncomingSegments:
             raise ProtocolError(
                 f"the peer has more than {MAX_SEGMENTS} segments or {MAX_SEGMENT_BYTES} bytes"
             )
-        self._last_id = segment_id
         try:
             if fd is None:
                 raise OSError("its descriptor could not be received (too many open files?)")
@@ -330,6 +329,8 @@ class IncomingSegments:
             mapped = _Mapped(None, size, str(error))
         self.total_bytes += size
         self._mapped[segment_id] = mapped
+        # Last: another thread may be waiting for just this.
+        self._last_id = segment_id
 
     def discarded(self, ids: list[int]) -> None:
         """The peer dropped segments.
@@ -349,10 +350,9 @@ class IncomingSegments:
             ProtocolError: it is not announced, or an earlier message still uses it.
             DecodeError: it could not be mapped here.
         """
-        mapped = self._mapped.get(segment_id)
-        if mapped is None and segment_id > self._last_id:
+        if segment_id > self._last_id:
             self._fetch(lambda: segment_id <= self._last_id)
-            mapped = self._mapped.get(segment_id)
+        mapped = self._mapped.get(segment_id)
         if mapped is None:
             raise ProtocolError(f"the peer uses segment {segment_id}, which it never announced")
         if segment_id in self._viewed:

@@ -1,0 +1,135 @@
+"""The class whose commands handle large buffers."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+import snakepit
+
+
+class Buffers:
+    """Takes, gives, keeps and loses arrays and bytes."""
+
+    def __init__(self) -> None:
+        self.kept: list[Any] = []
+
+    @snakepit.command
+    def echo(self, value: Any) -> Any:
+        return value
+
+    @snakepit.command
+    async def async_echo(self, value: Any) -> Any:
+        return value
+
+    @snakepit.command
+    def described(self, array: Any) -> tuple[bool, float, bool]:
+        return bool(array.flags.writeable), float(array.sum()), bool(array.flags.aligned)
+
+    @snakepit.command
+    def write(self, array: Any) -> str:
+        try:
+            array.flags.writeable = True
+        except ValueError as error:
+            return str(error)
+        return "written"
+
+    @snakepit.command
+    def zeros(self, count: int) -> Any:
+        return np.zeros(count)
+
+    @snakepit.command
+    def filled(self, count: int, value: float) -> Any:
+        return np.full(count, value)
+
+    @snakepit.command
+    def keep(self, array: Any) -> None:
+        self.kept.append(array[len(array) // 2 :][:10])
+
+    @snakepit.command
+    def kept_values(self) -> list[list[float]]:
+        return [part.tolist() for part in self.kept]
+
+    @snakepit.command
+    def let_go(self) -> None:
+        self.kept.clear()
+
+    @snakepit.command
+    def stream(self, count: int, size: int) -> Iterator[Any]:
+        for number in range(count):
+            yield np.full(size, float(number))
+
+    @snakepit.command
+    def pass_on(self, name: str, count: int) -> Any:
+        return snakepit.current_call().call_host(name, {"array": np.full(count, 2.0)})
+
+    @snakepit.command
+    def bad_beside(self, count: int) -> Any:
+        return {"array": np.zeros(count), "bad": object()}
+
+    @snakepit.command
+    def die(self, array: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @snakepit.command
+    def fork_child_that_drops(self, array: Any) -> float:
+        """The child ends its copy of the view; this process keeps its own."""
+        self.kept.append(array)
+        pid = os.fork()
+        if pid == 0:
+            self.kept.clear()
+            del array
+            os._exit(0)
+        os.waitpid(pid, 0)
+        return float(array.sum())
+
+    @snakepit.command
+    def fork_child_that_keeps(self, array: Any) -> tuple[int, int]:
+        """The child looks at the array when it is told to, and says what it sees."""
+        ask_read, ask_write = os.pipe()
+        say_read, say_write = os.pipe()
+        self.child = os.fork()
+        if self.child == 0:
+            os.close(ask_write)
+            os.read(ask_read, 1)
+            os.write(say_write, repr(float(array[0])).encode())
+            os._exit(0)
+        os.close(ask_read)
+        os.close(say_write)
+        return ask_write, say_read
+
+    @snakepit.command
+    def what_the_child_sees(self, ends: tuple[int, int]) -> float:
+        ask, say = ends
+        os.write(ask, b"?")
+        seen = float(os.read(say, 100))
+        os.waitpid(self.child, 0)
+        os.close(ask)
+        os.close(say)
+        return seen
+
+    @snakepit.command
+    def without_files(self, count: int) -> Any:
+        """A result that is made when no descriptor is left."""
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        )
+        return np.full(count, 3.0)
+
+    @snakepit.command
+    def without_file_sizes(self, count: int) -> Any:
+        """A result that is made when no file may be as large as it is."""
+        resource.setrlimit(
+            resource.RLIMIT_FSIZE, (1000, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+        )
+        return np.full(count, 3.0)
+
+    @snakepit.command
+    def mappings(self) -> int:
+        with open("/proc/self/maps") as maps:
+            return sum("/memfd:snakepit" in line for line in maps)
