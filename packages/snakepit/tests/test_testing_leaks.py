@@ -15,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -127,6 +128,36 @@ async def test_what_goes_away_in_time_is_no_leak() -> None:
             asyncio.get_running_loop().call_later(SHORT, os.close, fd)
     assert task.done()
     assert check.leaks == ()
+
+
+STRANGER = """
+import mmap, os, sys, tempfile
+if os.fork():
+    os._exit(0)
+with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+    file.truncate(4096)
+    kept = mmap.mmap(file.fileno(), 4096)
+    print(file.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_shared_memory_of_strangers_is_not_ours() -> None:
+    """The folder is the machine's: other programs' files come and go in it."""
+    before = Snapshot.take()
+    with subprocess.Popen(
+        [sys.executable, "-c", STRANGER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={k: v for k, v in os.environ.items() if k != "SNAKEPIT_TEST_RUN"},
+        text=True,
+    ) as parent:
+        assert parent.stdout is not None
+        file = Path(parent.stdout.readline().strip())
+        parent.wait()
+        assert file.exists()
+        assert [leak for leak in compare(before) if leak.kind is LeakKind.SHARED_MEMORY] == []
+    wait_until(lambda: not file.exists(), "the stranger has ended")
 
 
 async def test_a_closed_pool_leaves_nothing_and_an_open_one_does() -> None:

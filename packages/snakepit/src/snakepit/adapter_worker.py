@@ -147,7 +147,9 @@ class AdapterWorker:
             return
         for call, task in tuple(self._tasks.items()):
             task.cancel()
-            call.fail(self._lost_error(reason))
+            lost = self._lost_error(reason)
+            lost.retryable = call.idempotent
+            call.fail(lost)
             self._close(call)
         self._events.worker_lost(self.worker_id, self._lost_error(reason))
 

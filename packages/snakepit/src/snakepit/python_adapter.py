@@ -13,7 +13,13 @@ from typing import Any, Literal
 from snakepit.adapter import CallOptions, WorkerSpec
 from snakepit.calls import Call
 from snakepit.errors import ConfigurationError
-from snakepit.link.worker import WorkerConfig, WorkerProcess, open_channels
+from snakepit.link.worker import (
+    HostEnds,
+    WorkerConfig,
+    WorkerEnds,
+    WorkerProcess,
+    open_channels,
+)
 from snakepit.processes.linux import IS_LINUX
 from snakepit.processes.template_client import ProcessSpec, TemplateProcess, UnsafeToFork
 from snakepit.processes.tree import ProcessTree, acquire_tree, release_tree
@@ -110,7 +116,7 @@ class PythonAdapter:
         """Start one worker process and wait until it is ready; the pool calls this."""
         tree = await self._living_tree()
         process_spec = self._process_spec(spec)
-        ends, worker_ends = open_channels()
+        ends, worker_ends = self._open_channels()
         config = WorkerConfig(
             target=self._target,
             config=self._config,
@@ -149,6 +155,9 @@ class PythonAdapter:
         except asyncio.CancelledError:
             worker.stop_call(call)
             raise
+
+    def _open_channels(self) -> tuple[HostEnds, WorkerEnds]:
+        return open_channels()
 
     async def terminate(self, reason: str) -> None:
         """End the template, and the keeper if no other pool of this loop uses it."""

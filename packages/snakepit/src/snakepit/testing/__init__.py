@@ -2,6 +2,8 @@
 
 - :class:`Gate`: stop a worker at a place of your choice, act, and let it go on.
 - :class:`Fault`, :class:`FaultyAdapter`: have a worker die, raise or freeze at a named phase.
+- :class:`FrameProxy`: lose, repeat, damage and hold back what travels between host and workers.
+- :class:`ScriptedAdapter`: a pool without processes, whose answers the test has written.
 - :func:`kill_worker`, :func:`frozen` and others: what hits a process from outside.
 - :func:`assert_no_leaks`: nothing may be left behind.
 
@@ -16,8 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from snakepit.testing.faults import Action, Fault, FaultyAdapter, Firing, Phase
+    from snakepit.testing.frame_proxy import Direction, FrameProxy, FrameRule, ProxiedLink, Tamper
     from snakepit.testing.gates import Arrival, Gate, apass_gate, pass_gate
     from snakepit.testing.leaks import Leak, LeakCheck, LeakError, LeakKind, assert_no_leaks
+    from snakepit.testing.scripted import (
+        Die,
+        Fail,
+        ReceivedCall,
+        Reply,
+        ScriptedAdapter,
+        ScriptedWorker,
+        Step,
+        Stream,
+    )
     from snakepit.testing.signals import (
         frozen,
         kill_keeper,
@@ -31,15 +44,28 @@ if TYPE_CHECKING:
 __all__ = [
     "Action",
     "Arrival",
+    "Die",
+    "Direction",
+    "Fail",
     "Fault",
     "FaultyAdapter",
     "Firing",
+    "FrameProxy",
+    "FrameRule",
     "Gate",
     "Leak",
     "LeakCheck",
     "LeakError",
     "LeakKind",
     "Phase",
+    "ProxiedLink",
+    "ReceivedCall",
+    "Reply",
+    "ScriptedAdapter",
+    "ScriptedWorker",
+    "Step",
+    "Stream",
+    "Tamper",
     "alive",
     "apass_gate",
     "assert_no_leaks",
@@ -57,8 +83,19 @@ __all__ = [
 # Imported when first used: a worker that waits at a gate needs no leak checker.
 _HOMES = {
     "faults": ("Action", "Fault", "FaultyAdapter", "Firing", "Phase"),
+    "frame_proxy": ("Direction", "FrameProxy", "FrameRule", "ProxiedLink", "Tamper"),
     "gates": ("Arrival", "Gate", "apass_gate", "pass_gate"),
     "leaks": ("Leak", "LeakCheck", "LeakError", "LeakKind", "assert_no_leaks"),
+    "scripted": (
+        "Die",
+        "Fail",
+        "ReceivedCall",
+        "Reply",
+        "ScriptedAdapter",
+        "ScriptedWorker",
+        "Step",
+        "Stream",
+    ),
     "signals": (
         "frozen",
         "kill_keeper",

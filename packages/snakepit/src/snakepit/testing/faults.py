@@ -20,9 +20,11 @@ from typing import Any
 
 from snakepit.adapter import WorkerSpec
 from snakepit.errors import ConfigurationError
+from snakepit.link.worker import HostEnds, WorkerEnds
 from snakepit.options import whole_number
 from snakepit.processes.template_client import ProcessSpec
 from snakepit.python_adapter import PythonAdapter
+from snakepit.testing.frame_proxy import FrameProxy
 from snakepit.testing.gates import Gate
 from snakepit.testing.waiting import PATIENCE, readable
 
@@ -251,12 +253,21 @@ class _FaultySpec(ProcessSpec):
 class FaultyAdapter(PythonAdapter):
     """A :class:`~snakepit.PythonAdapter` whose workers have faults built in.
 
-    Takes ``faults`` and all options of PythonAdapter. The workers run the same code as any other;
-    only the way into it is another, which wraps the worker's end of the channel and its commands.
+    Takes ``faults``, a ``proxy`` between host and workers, and all options of PythonAdapter. The
+    workers run the same code as any other; only the way into it is another, which wraps the
+    worker's end of the channel and its commands.
     """
 
-    def __init__(self, target: str, *, faults: Sequence[Fault] = (), **options: Any) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        faults: Sequence[Fault] = (),
+        proxy: FrameProxy | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(target, **options)
+        self._proxy = proxy
         if not all(isinstance(fault, Fault) for fault in faults):
             raise ConfigurationError("faults has to be a sequence of Fault")
         self._plan = json.dumps([_as_mapping(fault.order()) for fault in faults])
@@ -264,6 +275,16 @@ class FaultyAdapter(PythonAdapter):
     def _process_spec(self, spec: WorkerSpec) -> ProcessSpec:
         real = super()._process_spec(spec)
         return _FaultySpec(plan=self._plan, **_as_mapping(real))
+
+    def _open_channels(self) -> tuple[HostEnds, WorkerEnds]:
+        host, worker = super()._open_channels()
+        return host if self._proxy is None else self._proxy.insert(host), worker
+
+    async def terminate(self, reason: str) -> None:
+        """As PythonAdapter; what the proxy still holds is lost."""
+        await super().terminate(reason)
+        if self._proxy is not None:
+            self._proxy.close()
 
 
 def _entry(function: str, plan: str) -> str:

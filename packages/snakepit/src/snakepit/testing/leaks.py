@@ -197,7 +197,11 @@ def compare(before: Snapshot) -> list[Leak]:
     ]
     leaks += [Leak(LeakKind.THREAD, thread.name) for thread in now.threads - before.threads]
     leaks += [Leak(LeakKind.TASK, repr(task)) for task in now.tasks - before.tasks]
-    leaks += [Leak(LeakKind.SHARED_MEMORY, name) for name in sorted(now.segments - before.segments)]
+    leaks += [
+        Leak(LeakKind.SHARED_MEMORY, name)
+        for name in sorted(now.segments - before.segments)
+        if not _is_mapped_by_others(name)
+    ]
     leaks += [Leak(LeakKind.MAPPING, name) for name in sorted(now.mappings - before.mappings)]
     return leaks
 
@@ -253,6 +257,28 @@ def _mappings() -> frozenset[str]:
         for line in lines
         if b"/memfd:" in line or b"/dev/shm/" in line
     )
+
+
+def _is_mapped_by_others(segment: str) -> bool:
+    """Whether a process that did not come from this one uses a file in /dev/shm, which all share.
+
+    (Looking at all processes is slow, and done only for new files.)
+    """
+    path = f"{SHARED_MEMORY}/{segment}".encode()
+    processes = {
+        process.pid: process
+        for name in _listing(PROC)
+        if name.isdecimal() and (process := _read(int(name))) is not None
+    }
+    for pid in processes:
+        top = pid
+        while top in processes and top != os.getpid():
+            top = processes[top].parent
+        if top != os.getpid() and not _has_mark(pid):
+            with contextlib.suppress(OSError):
+                if path in (PROC / str(pid) / "maps").read_bytes():
+                    return True
+    return False
 
 
 def _is_ours(process: Process, new: dict[int, Process]) -> bool:
