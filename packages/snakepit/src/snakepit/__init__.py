@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from snakepit.python_adapter import PythonAdapter
     from snakepit.session import Session, generate_session_id
     from snakepit.stats import PoolStats, WorkerInfo
+    from snakepit.supervision.heartbeat import Heartbeat
+    from snakepit.supervision.recycling import RecyclePolicy
     from snakepit.worker.context import CallContext, current_call
     from snakepit.worker.registry import command
 
@@ -26,10 +28,12 @@ __all__ = [
     "Adapter",
     "CallContext",
     "CallOptions",
+    "Heartbeat",
     "HostCall",
     "Pool",
     "PoolStats",
     "PythonAdapter",
+    "RecyclePolicy",
     "Session",
     "SnakepitError",
     "WorkerInfo",
@@ -46,10 +50,12 @@ _HOMES = {
     "Adapter": "adapter",
     "CallContext": "worker.context",
     "CallOptions": "adapter",
+    "Heartbeat": "supervision.heartbeat",
     "HostCall": "nesting",
     "Pool": "pool",
     "PoolStats": "stats",
     "PythonAdapter": "python_adapter",
+    "RecyclePolicy": "supervision.recycling",
     "Session": "session",
     "SnakepitError": "errors",
     "WorkerInfo": "stats",

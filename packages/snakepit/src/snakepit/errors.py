@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import Literal, cast
+from typing import Final, Literal, Self, cast
 
 from snakepit._error_base import (
     CallError,
@@ -201,15 +201,11 @@ class WorkerStartFailed(WorkerError):
     outcome = Outcome.NONE
 
 
-class WorkerLost(WorkerError):
-    """The worker died while it held the call. Other calls are not affected.
+# Of a dead worker's output, in the message of its error; the details have more.
+_LINES_SHOWN: Final = 20
 
-    ``outcome`` is ``none`` when the call had not started there. Read ``last_output`` and
-    ``signal`` or ``exit_code`` for the cause; repeat the call only if it is idempotent.
-    """
 
-    code = "worker_lost"
-
+class _WorkerDeath(WorkerError, registered=False):
     @classmethod
     def of(
         cls,
@@ -221,25 +217,31 @@ class WorkerLost(WorkerError):
         exit_code: int | None = None,
         signal: str | None = None,
         last_output: str = "",
+        hint: str = "",
+        stacks: str = "",
         outcome: Outcome | None = None,
         retryable: bool | None = None,
-    ) -> WorkerLost:
+    ) -> Self:
         """Return the error for a dead worker.
 
         ``reason`` is why it ended ("crash", "killed: deadline", ...), ``phase`` what it was doing
-        ("start", "idle", "call", ...); ``signal`` is a name such as "SIGKILL".
+        ("start", "idle", "call", ...); ``signal`` is a name such as "SIGKILL". ``hint`` is a guess
+        at the cause, ``stacks`` what its threads did before.
         """
         if signal is not None:
             how = f"was ended by {signal}"
         else:
             how = "ended for an unknown cause" if exit_code is None else f"exited with {exit_code}"
-        tail = f"; its last output was:\n{last_output}" if last_output else ""
+        guess = f"; {hint}" if hint else ""
+        shown = "\n".join(last_output.splitlines()[-_LINES_SHOWN:])
+        tail = f"; its last output was:\n{shown}" if shown else ""
         details = {
             "worker_id": worker_id, "pid": pid, "exit_code": exit_code, "signal": signal,
-            "phase": phase, "reason": reason, "last_output": last_output,
+            "phase": phase, "reason": reason, "last_output": last_output, "hint": hint,
+            "stacks": stacks,
         }  # fmt: skip
         return cls(
-            f"worker {worker_id} (pid {pid}) {how} in phase {phase!r} ({reason}){tail}",
+            f"worker {worker_id} (pid {pid}) {how} in phase {phase!r} ({reason}){guess}{tail}",
             outcome=outcome,
             retryable=retryable,
             details=details,
@@ -280,15 +282,35 @@ class WorkerLost(WorkerError):
         """The end of what it wrote to stdout and stderr; may be empty."""
         return str(self.details.get("last_output") or "")
 
+    @property
+    def hint(self) -> str:
+        """A guess at the cause, such as "out of memory?"; may be empty."""
+        return str(self.details.get("hint") or "")
 
-class WorkerHung(WorkerError):
-    """The worker stopped answering and was killed. The details hold its stacks when known."""
+    @property
+    def stacks(self) -> str:
+        """What its threads did before it was killed, where that could be found out."""
+        return str(self.details.get("stacks") or "")
+
+
+class WorkerLost(_WorkerDeath):
+    """The worker died while it held the call. Other calls are not affected.
+
+    ``outcome`` is ``none`` when the call had not started there. Read ``last_output`` and
+    ``signal`` or ``exit_code`` for the cause; repeat the call only if it is idempotent.
+    """
+
+    code = "worker_lost"
+
+
+class WorkerHung(_WorkerDeath):
+    """The worker was stopped, or deadlocked, did not answer, and was killed; see ``stacks``."""
 
     code = "worker_hung"
 
 
-class ResourceLimitExceeded(WorkerError):
-    """The worker went over a memory or CPU limit and was ended. Raise the limit, or send less."""
+class ResourceLimitExceeded(_WorkerDeath):
+    """The worker went over a resource limit and was ended. Raise the limit, or send less."""
 
     code = "resource_limit_exceeded"
 

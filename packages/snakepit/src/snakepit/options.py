@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from datetime import timedelta
 from enum import Enum
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from snakepit.errors import ConfigurationError
+
+_T = TypeVar("_T")
 
 
 class UseDefault(Enum):
@@ -48,6 +50,20 @@ def whole_number(name: str, value: int, *, least: int = 1) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigurationError(
             f"{name} is {value!r}; it has to be a whole number of at least {least}",
+            details={"option": name},
+        )
+    return value
+
+
+def instance_or_none(name: str, value: _T | None, kind: type[_T]) -> _T | None:
+    """A group of options, or None.
+
+    Raises:
+        ConfigurationError: it is of another type.
+    """
+    if value is not None and not isinstance(value, kind):
+        raise ConfigurationError(
+            f"{name} is a {type(value).__name__}; it has to be a {kind.__name__} or None",
             details={"option": name},
         )
     return value

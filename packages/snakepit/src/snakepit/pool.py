@@ -26,14 +26,18 @@ from snakepit.errors import (
 )
 from snakepit.link.host_calls import HostFunction
 from snakepit.nesting import Chain, current_chain, earliest_deadline, require_depth
-from snakepit.options import USE_DEFAULT, Timeout, seconds, whole_number
+from snakepit.options import USE_DEFAULT, Timeout, instance_or_none, seconds, whole_number
 from snakepit.scheduler import Scheduler
 from snakepit.session import Session, generate_session_id
 from snakepit.stats import PoolStats, WorkerInfo
+from snakepit.supervision.face import SupervisedPool
+from snakepit.supervision.heartbeat import Heartbeat
+from snakepit.supervision.recycling import RecyclePolicy
 from snakepit.supervision.workforce import Workforce
 from snakepit.worker.target import import_is_running
 
 Affinity = Literal["hint", "strict_queue"]
+_DEFAULT_HEARTBEAT: Final = Heartbeat()
 
 
 class PoolState(Enum):
@@ -54,7 +58,7 @@ _WHY_CLOSED: Final = {
 }
 
 
-class Pool:
+class Pool(SupervisedPool):
     """A pool of supervised workers. Use it in ``async with``; it belongs to the event loop it is
     entered in.
 
@@ -76,6 +80,8 @@ class Pool:
         host_functions: functions that worker code may call with ``current_call().call_host(name,
             args)``. Each is called as ``function(call, **args)`` with a :class:`HostCall`; sync
             ones in a thread.
+        recycle: when to replace workers that are healthy; by default never.
+        heartbeat: how frozen and deadlocked workers are found; None to look for none.
 
     Raises:
         ConfigurationError: an option has an impossible value.
@@ -99,6 +105,8 @@ class Pool:
         cancel_grace: float | timedelta = 0.25,
         start_timeout: float | timedelta = 60.0,
         host_functions: Mapping[str, HostFunction] | None = None,
+        recycle: RecyclePolicy | None = None,
+        heartbeat: Heartbeat | None = _DEFAULT_HEARTBEAT,
     ) -> None:
         require_valid(adapter)
         self.name = name
@@ -111,6 +119,8 @@ class Pool:
             concurrency=whole_number("concurrency", concurrency),
             start_timeout=seconds("start_timeout", start_timeout),
             host_functions=dict(host_functions or {}),
+            recycle=instance_or_none("recycle", recycle, RecyclePolicy),
+            heartbeat=instance_or_none("heartbeat", heartbeat, Heartbeat),
         )
         self._dispatcher = Dispatcher(
             name,
@@ -327,6 +337,7 @@ class Pool:
             stopping=stopping,
             workers_started=self._workforce.started,
             workers_lost=self._workforce.lost,
+            workers_recycled=self._workforce.recycled,
             session_hits=self._scheduler.session_hits,
             session_misses=self._scheduler.session_misses,
             **asdict(self._dispatcher.counters),

@@ -44,6 +44,7 @@ class PoolStats:
     cancelled: int = 0
     workers_started: int = 0
     workers_lost: int = 0
+    workers_recycled: int = 0
     session_hits: int = 0
     session_misses: int = 0
 

@@ -16,16 +16,16 @@ from typing import Any, NamedTuple, Protocol
 
 from snakepit.calls import STREAM_CREDIT, Call
 from snakepit.errors import (
-    Outcome,
     ProtocolError,
     SnakepitError,
     VersionMismatch,
-    WorkerLost,
+    WorkerError,
     WorkerStartFailed,
     error_from_wire,
 )
 from snakepit.link.connection import FrameConnection
 from snakepit.link.control import ControlConnection
+from snakepit.link.death import Death, Kill
 from snakepit.link.host_calls import HostCalls, HostFunction
 from snakepit.processes.output import OutputTail
 from snakepit.processes.tree import CAUSE_PATIENCE, ExitReport, ProcessTree
@@ -60,7 +60,7 @@ class WorkerEvents(Protocol):
     def worker_dying(self, worker_id: str) -> None:
         """The worker can't take calls any more; those it has are about to end."""
 
-    def worker_lost(self, worker_id: str, error: WorkerLost) -> None:
+    def worker_lost(self, worker_id: str, error: WorkerError) -> None:
         """The worker is dead, and its calls have ended."""
 
 
@@ -131,7 +131,7 @@ class WorkerProcess:
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._gone: asyncio.Future[None] = self._loop.create_future()
         self._greeted = False
-        self._kill_reason: str | None = None
+        self._kill: Kill | None = None
         self._output = OutputTail(ends.output, f"worker {worker_id}")
         self._data = FrameConnection(ends.data, self._on_frame, self._on_closed)
         self._control = ControlConnection(ends.control, self._on_control_frame, self._on_closed)
@@ -183,14 +183,20 @@ class WorkerProcess:
 
     def kill(self, reason: str) -> None:
         """End the process and all it started; ``reason`` goes into the errors of its calls."""
-        if self._kill_reason is None:
-            self._kill_reason = reason
+        self._kill_as(Kill(reason))
+
+    def kill_hung(self, reason: str) -> None:
+        """As ``kill``; its calls fail with WorkerHung."""
+        self._kill_as(Kill(reason, hung=True))
+
+    def _kill_as(self, kill: Kill) -> None:
+        self._kill = self._kill or kill
         if self._tree is not None and self.pid is not None:
             self._tree.kill(self.pid)
 
     async def stop(self, grace: float) -> None:
         """Let the process finish and exit; kill it after ``grace`` seconds."""
-        self._kill_reason = "stopped"
+        self._kill = Kill("stopped")
         self._data.send(bare_frame(FrameType.SHUTDOWN))
         done, _ = await asyncio.wait([self._gone], timeout=grace)
         if not done:
@@ -239,40 +245,35 @@ class WorkerProcess:
         self._output.close()
 
     def _settle_all(self, report: ExitReport) -> None:
-        lost = self._lost_error(report, Outcome.UNKNOWN)
+        death = Death(
+            worker_id=self.worker_id,
+            pid=self.pid,
+            report=report,
+            kill=self._kill,
+            phase="call" if self._calls else "idle",
+            last_output=self._output.text(self._first_start()),
+        )
         self._host_calls.cancel_all()
         for call in tuple(self._calls.values()):
-            lost_call = self._lost_error(report, Outcome.UNKNOWN)
-            lost_call.retryable = call.idempotent
-            call.fail(lost_call)
+            error = death.error()
+            error.retryable = call.idempotent
+            call.fail(error)
             self._end_call(call, interrupted=False)
         for ping in self._pings.values():
             ping.cancel()
         if not self._ready.done():
-            self._ready.set_exception(self._start_failure(lost))
+            self._ready.set_exception(self._start_failure(death.error()))
         if not self._gone.done():
             self._gone.set_result(None)
         if self._events is not None:
-            self._events.worker_lost(self.worker_id, lost)
-
-    def _lost_error(self, report: ExitReport, outcome: Outcome) -> WorkerLost:
-        return WorkerLost.of(
-            worker_id=self.worker_id,
-            pid=self.pid,
-            exit_code=report.code,
-            signal=report.signal,
-            phase="call" if self._calls else "idle",
-            reason=f"killed: {self._kill_reason}" if self._kill_reason else "crash",
-            last_output=self._output.text(self._first_start()),
-            outcome=outcome,
-        )
+            self._events.worker_lost(self.worker_id, death.error())
 
     def _first_start(self) -> float:
         """When the oldest call in flight started: what came before is another call's output."""
         starts = (call.started_at for call in self._calls.values() if call.started_at is not None)
         return min(starts, default=0.0)
 
-    def _start_failure(self, lost: WorkerLost) -> WorkerStartFailed:
+    def _start_failure(self, lost: WorkerError) -> WorkerStartFailed:
         failure = WorkerStartFailed(
             f"worker {self.worker_id} died before it was ready: {lost}", details=lost.details
         )
@@ -314,21 +315,13 @@ class WorkerProcess:
         if call.wire_id in self._calls:
             self._data.send(value_frame(FrameType.CREDIT, call.wire_id, items))
 
-    async def ping(self) -> float:
-        """Seconds until the process answered on its control channel.
-
-        Raises:
-            asyncio.CancelledError: it died first.
-        """
+    def ping(self) -> asyncio.Future[None]:
+        """Ask the process for an answer on its control channel; the future is done when it comes,
+        and cancelled when the process dies."""
         token = next(self._ids)
         answered = self._pings[token] = self._loop.create_future()
-        sent = time.monotonic()
         self._control.send(value_frame(FrameType.PING, 0, token))
-        try:
-            await answered
-        finally:
-            del self._pings[token]
-        return time.monotonic() - sent
+        return answered
 
     def _end_call(self, call: Call, *, interrupted: bool) -> None:
         if self._calls.pop(call.wire_id, None) is not None:
@@ -441,6 +434,6 @@ class WorkerProcess:
         if frame.type != FrameType.PONG:
             raise ProtocolError(f"a worker may not send a frame of type {frame.type} on control")
         token = read_value(frame)
-        answered = self._pings.get(token) if isinstance(token, int) else None
+        answered = self._pings.pop(token, None) if isinstance(token, int) else None
         if answered is not None and not answered.done():
             answered.set_result(None)

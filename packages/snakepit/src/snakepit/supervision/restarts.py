@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 5.0
+# From this many failures in a row on it is no accident any more, unless the last one is long ago.
+_LOOP_FAILURES = 3
+_LOOP_MEMORY = 30.0
 
 
 @dataclass(slots=True)
@@ -19,15 +23,21 @@ class RestartBudget:
 
     limit: int
     failures: int = 0
+    last_failure: float = -math.inf
 
     @property
     def is_spent(self) -> bool:
         """Whether no further restart should be tried."""
         return self.failures >= self.limit
 
-    def record_failure(self) -> float:
+    def is_looping(self, now: float) -> bool:
+        """Whether workers keep failing as soon as they are started."""
+        return self.failures >= _LOOP_FAILURES and now - self.last_failure < _LOOP_MEMORY
+
+    def record_failure(self, now: float) -> float:
         """Note a failure; return the seconds to wait before the next start."""
         self.failures += 1
+        self.last_failure = now
         if self.failures == 1:
             return 0.0
         return min(_FIRST_DELAY * 2.0 ** (self.failures - 2), _LONGEST_DELAY)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import random
+import time
 from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol
 
@@ -14,18 +17,29 @@ from snakepit.errors import (
     AdapterInitFailed,
     PoolClosed,
     PoolStartFailed,
-    WorkerLost,
+    WorkerError,
     WorkerStartFailed,
 )
 from snakepit.link.host_calls import HostFunction
 from snakepit.stats import WorkerInfo
+from snakepit.supervision.heartbeat import Heartbeat, Verdict
+from snakepit.supervision.member import Member, Standing
+from snakepit.supervision.monitor import Answering, Monitor
+from snakepit.supervision.recycling import RecyclePolicy
 from snakepit.supervision.restarts import RestartBudget
 
 logger = logging.getLogger("snakepit.pool")
 _FAILURES_IN_A_ROW = 8
 _TERMINATE_PATIENCE = 5.0
-# A retired worker's other calls may finish for this long.
+# An unwanted worker's other calls may finish for this long.
 _RETIRE_PATIENCE = 2.0
+# How long a recycled worker's own cleanup may take, once its calls have ended.
+_DRAINED_PATIENCE = 5.0
+# A worker whose successor did not start is left alone for this long.
+_RECYCLE_AGAIN = 5.0
+# At most this part of the workers is being recycled at a time, and at least one.
+_RECYCLED_AT_ONCE = 4
+_COMPLETED = (CallOutcome.SUCCEEDED, CallOutcome.FAILED)
 
 
 class WorkforceOwner(Protocol):
@@ -50,8 +64,8 @@ class WorkforceOwner(Protocol):
 class Workforce:
     """Keeps ``size`` workers ready for its owner.
 
-    A worker that leaves (retired, or with a call that would not stop) gets no new calls; its
-    successor starts at once.
+    A worker that dies, hangs or is unwanted (a call of it would not stop) is replaced at once. One
+    that is recycled serves until its successor is ready, and ends after the calls it has.
     """
 
     def __init__(
@@ -63,23 +77,30 @@ class Workforce:
         concurrency: int,
         start_timeout: float,
         host_functions: Mapping[str, HostFunction],
+        recycle: RecyclePolicy | None = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         self.size = size
         self.workers: dict[str, DirectWorker] = {}
+        self.members: dict[str, Member] = {}
         self.starting = 0
         self.started = 0
         self.lost = 0
+        self.recycled = 0
         self.broken: Exception | None = None
+        self.budget = RestartBudget(limit=_FAILURES_IN_A_ROW)
+        self.monitor = Monitor(self, heartbeat, recycle, probe_busy=concurrency > 1)
         self._adapter = adapter
         self._name = name
         self.concurrency = concurrency
         self._start_timeout = start_timeout
         self._host_functions = host_functions
-        self._budget = RestartBudget(limit=_FAILURES_IN_A_ROW)
+        self._policy = recycle or RecyclePolicy()
+        self._max_calls = self._policy.max_calls or math.inf
         self._numbers = 0
-        self._completed: dict[str, int] = {}
-        # Those that leave, with the timer that ends them at the latest.
-        self._leaving: dict[str, asyncio.TimerHandle] = {}
+        # Replacements that wait or start.
+        self._coming = 0
+        self._recycling = asyncio.Semaphore(max(1, size // _RECYCLED_AT_ONCE))
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopping = False
         self._owner: WorkforceOwner | None = None
@@ -112,11 +133,13 @@ class Workforce:
             raise
         for failure in failures:
             logger.warning("pool %s: a worker did not start: %s", self._name, failure)
-            self._replace(self._budget.record_failure())
+            self._replace_failed()
+        self.monitor.start()
 
     async def stop(self, reason: str, *, grace: float) -> None:
         """Stop all workers, giving each ``grace`` seconds to finish, then the adapter."""
         self._stopping = True
+        self.monitor.stop()
         for task in tuple(self._tasks):
             task.cancel()
         if self._tasks:
@@ -155,7 +178,12 @@ class Workforce:
         worker.attach(self)
         self.started += 1
         self.workers[worker_id] = worker
-        self._completed[worker_id] = 0
+        self.members[worker_id] = Member(
+            worker,
+            started_at=time.monotonic(),
+            age_limit=self._policy.age_limit(random.random()),
+            pulse=self.monitor.new_pulse(),
+        )
         if self._owner is not None:
             self._owner.worker_ready(worker_id)
 
@@ -166,26 +194,40 @@ class Workforce:
             return worker  # type: ignore[return-value]  # a DirectWorker, by that method
         return AdapterWorker(self._adapter, worker, spec.worker_id)
 
-    # --- replacing ---------------------------------------------------------------------------
+    # --- replacing the dead ------------------------------------------------------------------
+
+    def reset_restarts(self) -> None:
+        """Forget the failures so far; start the workers that are missing because of them."""
+        self.budget.record_success()
+        self.broken = None
+        serving = sum(not member.standing.is_leaving for member in self.members.values())
+        for _ in range(self.size - serving - self._coming):
+            self._replace(0.0)
+
+    def _replace_failed(self) -> None:
+        self._replace(self.budget.record_failure(time.monotonic()))
 
     def _replace(self, delay: float) -> None:
         """Start a worker in the background, after ``delay`` seconds."""
-        if self._budget.is_spent:
-            self._break(WorkerStartFailed(f"{self._budget.failures} workers in a row failed"))
+        if self.budget.is_spent:
+            self._break(WorkerStartFailed(f"{self.budget.failures} workers in a row failed"))
         elif not self._stopping:
             self._in_background(self._start_later(delay))
 
     async def _start_later(self, delay: float) -> None:
-        await asyncio.sleep(delay)
+        self._coming += 1
         try:
+            await asyncio.sleep(delay)
             await self._start_worker()
         except Exception as error:  # a custom adapter may raise anything
             logger.warning("pool %s: a worker did not start: %s", self._name, error)
-            delay = self._budget.record_failure()
-            if self._budget.is_spent:
+            delay = self.budget.record_failure(time.monotonic())
+            if self.budget.is_spent:
                 self._break(error)
             else:
                 self._replace(delay)
+        finally:
+            self._coming -= 1
 
     def _break(self, error: Exception) -> None:
         logger.error("pool %s: its workers keep failing, it gives up: %s", self._name, error)
@@ -202,56 +244,120 @@ class Workforce:
 
     def call_ended(self, worker_id: str, call: Call, *, interrupted: bool) -> None:
         """Pass on the end of a call; a worker whose code was broken off is replaced."""
-        self._completed[worker_id] += 1
-        if call.outcome is CallOutcome.SUCCEEDED:
-            self._budget.record_success()
+        member = self.members[worker_id]
+        member.completed += 1
+        if call.outcome in _COMPLETED and not member.is_dying:
+            self.budget.record_success()
         if interrupted:
             self.retire(worker_id, "recycled: a call of it was broken off")
+        elif member.completed >= self._max_calls:
+            self.recycle(worker_id, f"it has ended {member.completed} calls")
+        elif member.is_probe_due:
+            self.monitor.probe(worker_id, member)  # before its next call starts
         if self._owner is not None:
             self._owner.call_ended(call)
-        if worker_id in self._leaving:
-            self._end_if_unwanted(worker_id)
+        if member.standing is not Standing.SERVING:
+            self._end_if_unwanted(worker_id, member)
 
     def worker_dying(self, worker_id: str) -> None:
         """See to it that no slot freed by the death gets a call."""
+        self.members[worker_id].is_dying = True
         if self._owner is not None:
             self._owner.worker_leaving(worker_id)
 
-    def worker_lost(self, worker_id: str, error: WorkerLost) -> None:
+    def worker_lost(self, worker_id: str, error: WorkerError) -> None:
         """Replace a worker that died."""
-        self.workers.pop(worker_id, None)
-        self._completed.pop(worker_id, None)
-        timer = self._leaving.pop(worker_id, None)
-        if timer is not None:
-            timer.cancel()
+        member = self.members.pop(worker_id, None)
+        if member is None:
+            return
+        del self.workers[worker_id]
+        if member.timer is not None:
+            member.timer.cancel()
         if self._owner is not None:
             self._owner.worker_gone(worker_id)
         if self.broken is not None and not self.workers and self._owner is not None:
             self._owner.workforce_broken(self.broken)
-        if self._stopping or timer is not None:
+        standing, member.standing = member.standing, Standing.GONE
+        if self._stopping or standing.is_leaving:
             return
         self.lost += 1
         logger.warning("pool %s: %s", self._name, error)
-        self._replace(self._budget.record_failure())
+        delay = self.budget.record_failure(time.monotonic())
+        if standing is Standing.SERVING:  # else its successor is being started
+            self._replace(delay)
+
+    # --- MonitorOwner ------------------------------------------------------------------------
+
+    def worker_hung(self, worker_id: str, verdict: Verdict, silent_s: float) -> None:
+        """Kill a worker that will never answer again; its death is handled as any other."""
+        worker = self.workers[worker_id]
+        if isinstance(worker, Answering):
+            worker.kill_hung(f"{verdict.value}, it has not answered for {silent_s:g} s")
+
+    def recycle(self, worker_id: str, reason: str) -> bool:
+        """Replace a healthy worker: its successor first; then it ends after the calls it has.
+
+        False if there is no such worker, it is about to leave already, or its successor could not
+        be started a moment ago.
+        """
+        member = self.members.get(worker_id)
+        if member is None or member.standing is not Standing.SERVING or self._stopping:
+            return False
+        if time.monotonic() < member.stays_until:
+            return False
+        member.standing = Standing.SUCCEEDED
+        self._in_background(self._succeed(worker_id, member, reason))
+        return True
+
+    async def _succeed(self, worker_id: str, member: Member, reason: str) -> None:
+        try:
+            async with self._recycling:
+                await self._start_worker()
+        except Exception as error:  # a custom adapter may raise anything
+            logger.warning(
+                "pool %s: worker %s stays, though %s: its successor did not start: %s",
+                self._name, worker_id, reason, error,
+            )  # fmt: skip
+            if member.standing is Standing.SUCCEEDED:
+                member.standing = Standing.SERVING
+                member.stays_until = time.monotonic() + _RECYCLE_AGAIN
+            else:
+                self._replace_failed()  # it died meanwhile, or is about to
+            return
+        if member.standing is Standing.SUCCEEDED:
+            self._drain(worker_id, member, reason)
+
+    def _drain(self, worker_id: str, member: Member, reason: str) -> None:
+        logger.info("pool %s: worker %s is recycled: %s", self._name, worker_id, reason)
+        self.recycled += 1
+        member.standing = Standing.DRAINING
+        if self._owner is not None:
+            self._owner.worker_leaving(worker_id)
+        self._end_if_unwanted(worker_id, member, reason)
 
     # --- leaving -----------------------------------------------------------------------------
 
     def retire(self, worker_id: str, reason: str) -> None:
-        """Replace a living worker: its successor starts; it ends when its calls are unwanted."""
-        worker = self.workers.get(worker_id)
-        if worker is None or worker_id in self._leaving:
+        """Replace a worker that is suspect: its successor starts; it is killed when its calls are
+        unwanted."""
+        member = self.members.get(worker_id)
+        if member is None or member.standing is Standing.UNWANTED:
             return
+        has_successor = member.standing is not Standing.SERVING
         loop = asyncio.get_running_loop()
-        self._leaving[worker_id] = loop.call_later(_RETIRE_PATIENCE, worker.kill, reason)
+        member.standing = Standing.UNWANTED
+        member.timer = loop.call_later(_RETIRE_PATIENCE, member.worker.kill, reason)
         if self._owner is not None:
             self._owner.worker_leaving(worker_id)
-        self._replace(0.0)
-        self._end_if_unwanted(worker_id, reason)
+        if not has_successor:
+            self._replace(0.0)
+        self._end_if_unwanted(worker_id, member, reason)
 
-    def _end_if_unwanted(self, worker_id: str, reason: str = "retired") -> None:
-        worker = self.workers.get(worker_id)
-        if worker is not None and not worker.wanted:
-            worker.kill(reason)
+    def _end_if_unwanted(self, worker_id: str, member: Member, reason: str = "retired") -> None:
+        if member.standing is Standing.UNWANTED and not member.worker.wanted:
+            member.worker.kill(reason)
+        elif member.standing is Standing.DRAINING and not member.worker.in_flight:
+            self._in_background(member.worker.stop(_DRAINED_PATIENCE))
 
     # --- looking -----------------------------------------------------------------------------
 
@@ -260,14 +366,14 @@ class Workforce:
         return [
             WorkerInfo(
                 worker_id=worker_id,
-                pid=worker.pid,
-                in_flight=worker.in_flight,
-                completed=self._completed[worker_id],
-                leaving=worker_id in self._leaving,
+                pid=member.worker.pid,
+                in_flight=member.worker.in_flight,
+                completed=member.completed,
+                leaving=member.standing.is_leaving,
                 # Only workers of the built-in kind share memory.
-                shared_memory_bytes=getattr(worker, "shared_memory_bytes", 0),
+                shared_memory_bytes=getattr(member.worker, "shared_memory_bytes", 0),
             )
-            for worker_id, worker in self.workers.items()
+            for worker_id, member in self.members.items()
         ]
 
 

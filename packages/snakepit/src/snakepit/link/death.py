@@ -1,0 +1,67 @@
+"""What a worker's end means to the calls it had. Pure: it takes what was seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from snakepit.errors import ResourceLimitExceeded, WorkerError, WorkerHung, WorkerLost
+from snakepit.processes.tree import ExitReport
+
+# The kernel's signal for a process that has used up its CPU time; nobody else sends it.
+_CPU_TIME_SIGNAL: Final = "SIGXCPU"
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """That this host ended a worker, and why."""
+
+    reason: str
+    hung: bool = False
+    stacks: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """How a worker ended. ``kill`` is None when it was not this host's doing."""
+
+    worker_id: str
+    pid: int | None
+    report: ExitReport
+    kill: Kill | None
+    phase: str
+    last_output: str
+    hint: str = ""
+
+    @property
+    def was_a_crash(self) -> bool:
+        """Whether it ended while it worked, for a cause that its code may have given."""
+        return self.kill is None and self.phase == "call"
+
+    def error(self) -> WorkerError:
+        """The error for one of its calls, a new one each time."""
+        facts: dict[str, Any] = {
+            "worker_id": self.worker_id,
+            "pid": self.pid,
+            "exit_code": self.report.code,
+            "signal": self.report.signal,
+            "phase": self.phase,
+            "reason": self._reason,
+            "last_output": self.last_output,
+            "hint": self.hint,
+        }
+        if self.kill is None and self._used_up_its_cpu_time:
+            return ResourceLimitExceeded.of(**facts)
+        if self.kill is not None and self.kill.hung:
+            return WorkerHung.of(**facts, stacks=self.kill.stacks)
+        return WorkerLost.of(**facts)
+
+    @property
+    def _reason(self) -> str:
+        if self.kill is not None:
+            return f"killed: {self.kill.reason}"
+        return "its limit of CPU time is reached" if self._used_up_its_cpu_time else "crash"
+
+    @property
+    def _used_up_its_cpu_time(self) -> bool:
+        return self.report.signal == _CPU_TIME_SIGNAL
