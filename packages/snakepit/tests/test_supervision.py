@@ -194,7 +194,7 @@ async def test_22_a_probe_that_fails_is_logged_once_and_recycles_nothing(
 def test_options_of_the_wrong_type_are_refused() -> None:
     for name in ("recycle", "heartbeat"):
         with pytest.raises(ConfigurationError, match=name):
-            Pool(Scripted(), **{name: 5})
+            Pool(Scripted(), **{name: 5})  # type: ignore[arg-type]
 
 
 # --- 16: frozen and deadlocked -----------------------------------------------------------------
