@@ -59,6 +59,23 @@ class Goal:
         return value <= self.goal if self.at_most else value >= self.goal
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """What one part of a call costs, in processor time of all processes."""
+
+    name: str
+    microseconds: float
+
+
+#: Each does what the one before does, and more: the difference is what the addition costs.
+_LAYERS: Final = (
+    ("limit", "two system calls and a switch of processes, there and back"),
+    ("asyncio_echo", "an event loop in the host, a future a call"),
+    ("snakepit_connection", "frames, values, finding and running the command"),
+    ("snakepit", "the pool: scheduling, deadlines, records"),
+)
+
+
 class Samples:
     """All samples of a run, found by where they come from."""
 
@@ -205,6 +222,20 @@ def _life_goals(samples: Samples) -> list[Goal]:
     ]  # fmt: skip
 
 
+def layers(samples: Samples) -> list[Layer]:
+    """Where the processor time of a call goes, all on one core: there nothing is spent on waking
+    an idle processor, or on looking for an answer."""
+    found = []
+    below = 0.0
+    for contender, name in _LAYERS:
+        spread = samples.spread(ONE_CORE, contender, "latency_cpu_us")
+        if spread is None:
+            return []
+        found.append(Layer(name=name, microseconds=spread.median - below))
+        below = spread.median
+    return found
+
+
 def results(samples: Samples) -> dict[str, Any]:
     """The figures as the results file has them."""
     found: dict[str, Any] = {
@@ -218,6 +249,7 @@ def results(samples: Samples) -> dict[str, Any]:
             home = found["peers"] if owner in PEERS else found
             home[owner].setdefault("variants", {})[variant] = figures
     found["goals"] = [{**asdict(goal), "ok": goal.ok} for goal in goals(samples)]
+    found["layers"] = [asdict(layer) for layer in layers(samples)]
     found["errors"] = [
         {"contender": e.contender, "mode": e.mode, "measure": e.measure, "error": e.error}
         for e in samples.errors

@@ -80,6 +80,28 @@ async def _throughput(
     return {key: done / used.elapsed(), **used.per_call(key, done)}
 
 
+async def behind_slow(session: Session, effort: Effort) -> Figures:
+    """Short calls while one of two workers runs a long one: how long the unluckiest waits."""
+    pool = await session.pool(Setup(size=2))
+    took: list[float] = []
+    slow = asyncio.create_task(pool.all_at_once("nap", effort.seconds, 1))
+
+    def seen(submitted: float, _: Any, error: BaseException | None) -> bool:
+        if error is not None:
+            raise error
+        took.append(time.perf_counter() - submitted)
+        return slow.done()
+
+    await pool.together("echo", SMALL, in_flight=16, seen=seen)
+    await slow
+    took.sort()
+    return {
+        "behind_slow_worst_ms": 1e3 * took[-1],
+        "behind_slow_p99_ms": 1e3 * took[int(0.99 * (len(took) - 1))],
+        "behind_slow_rps": len(took) / effort.seconds,
+    }
+
+
 async def array_in(session: Session, effort: Effort) -> Figures:
     """An array into a worker, which adds up its elements."""
     array = _array(effort)
@@ -101,17 +123,24 @@ async def array_echo(session: Session, effort: Effort) -> Figures:
 
 
 async def memcpy(_session: Session, effort: Effort) -> Figures:
-    """One copy of such an array inside a process."""
+    """One copy of such an array inside a process, and adding it up: the two that no way of sending
+    it to a worker that adds it up can do without, unless both processes share it from the first."""
     import numpy
 
     source = _array(effort)
     target = numpy.ones_like(source)
-    took = []
+    copies, sums = [], []
     for _ in range(effort.repeats + 2):
         start = time.perf_counter()
         numpy.copyto(target, source)
-        took.append(time.perf_counter() - start)
-    return {"memcpy100MB_ms": 1e3 * statistics.median(took)}
+        copied = time.perf_counter()
+        target.sum()
+        copies.append(copied - start)
+        sums.append(time.perf_counter() - copied)
+    return {
+        "memcpy100MB_ms": 1e3 * statistics.median(copies),
+        "sum100MB_ms": 1e3 * statistics.median(sums),
+    }
 
 
 async def recovery(session: Session, effort: Effort) -> Figures:
@@ -201,8 +230,8 @@ async def streams(session: Session, effort: Effort) -> Figures:
 MEASURES: Final[dict[str, Measure]] = {
     measure.__name__: measure
     for measure in (
-        latency, rps_sync, rps_async, array_in, array_echo, memcpy, recovery, import_dspy, start20,
-        start100, streams,
+        latency, rps_sync, rps_async, behind_slow, array_in, array_echo, memcpy, recovery,
+        import_dspy, start20, start100, streams,
     )
 }  # fmt: skip
 

@@ -21,6 +21,7 @@ _CALLS: Final[_Turns] = (
     ("latency", ("limit", "asyncio_echo", *OURS, "snakepit_connection", *_LIGHT_PEERS)),
     ("rps_sync", (*OURS, *_LIGHT_PEERS)),
     ("rps_async", (*OURS, *_ASYNC_PEERS)),
+    ("behind_slow", ("snakepit", "snakepit_no_look_ahead")),
 )
 _ARRAYS: Final[_Turns] = (
     ("memcpy", ("limit",)),

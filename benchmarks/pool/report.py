@@ -58,6 +58,10 @@ def markdown(found: Mapping[str, Any]) -> str:
         "",
         *_headline_table(found),
     ]
+    if found["layers"]:
+        lines += ["", "## Where a call's processor time goes, all on one core", ""]
+        lines += ["| part | us |", "|---|---|"]
+        lines += [f"| {x['name']} | {_number(x['microseconds'])} |" for x in found["layers"]]
     for mode in ("split", "one_core", "unpinned"):
         table = list(_mode_table(found, mode))
         if table:

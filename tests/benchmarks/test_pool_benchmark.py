@@ -12,7 +12,7 @@ import pytest
 from benchmarks.pool import __main__ as command_line
 from benchmarks.pool import report
 from benchmarks.pool.contenders import PEERS
-from benchmarks.pool.figures import Goal, Samples, Spread, goals, results
+from benchmarks.pool.figures import Goal, Samples, Spread, goals, layers, results
 from benchmarks.pool.machine import facts
 from benchmarks.pool.measures import MEASURES, Effort
 from benchmarks.pool.plan import FULL, QUICK, chosen, sections
@@ -37,7 +37,7 @@ def complaints(section: Section) -> tuple[list[Sample], list[str]]:
 def test_each_measure_of_the_pool_and_of_the_limit(tmp_path: Path) -> None:
     everybody = ("limit", "asyncio_echo", "snakepit", "snakepit_connection")
     ours = [(name, ("snakepit",)) for name in ("rps_sync", "rps_async", "array_in", "array_echo")]
-    life = [(name, ("snakepit",)) for name in ("recovery", "streams")]
+    life = [(name, ("snakepit",)) for name in ("behind_slow", "recovery", "streams")]
     section = Section(
         mode=SPLIT,
         turns=[("latency", everybody), *ours, *life, ("memcpy", ("limit",))],
@@ -60,9 +60,17 @@ def test_each_measure_of_the_pool_and_of_the_limit(tmp_path: Path) -> None:
     assert read["snakepit"]["calls_lost"] <= 1
     assert read["snakepit"]["by_mode"][SPLIT]["rps_async"]["rounds"] == 2
     arrays = {"array100MB_in_ms", "array100MB_echo_ms"}
-    others = {"latency_p99_us", "rps_sync", "recovery_ms", "stream_items_per_s", "latency_cpu_us"}
+    others = {
+        "latency_p99_us",
+        "rps_sync",
+        "behind_slow_worst_ms",
+        "recovery_ms",
+        "stream_items_per_s",
+        "latency_cpu_us",
+    }
     assert arrays | others <= set(read["snakepit"])
-    assert "snakepit, one worker without a pool" in (tmp_path / "latest.md").read_text()
+    text = (tmp_path / "latest.md").read_text()
+    assert "snakepit, one worker without a pool" in text
     ElementTree.parse(tmp_path / "latest.svg")
 
 
@@ -152,6 +160,16 @@ def test_the_plan_measures_everything_and_a_quick_one_starts_no_peer_with_dspy()
     assert {"snakepit", *PEERS} <= starts(full)
     assert starts(sections(QUICK, cpus=2)) == {"snakepit"}
     assert {section.mode for section in sections(FULL, cpus=1)} == {ONE_CORE}
+
+
+def test_the_layers_of_a_call_add_up_to_it() -> None:
+    costs = {"limit": 10.0, "asyncio_echo": 15.0, "snakepit_connection": 40.0, "snakepit": 60.0}
+    samples = Samples(
+        sample({"latency_cpu_us": cost}, of=name, mode=ONE_CORE) for name, cost in costs.items()
+    )
+    found = layers(samples)
+    assert [layer.microseconds for layer in found] == [10.0, 5.0, 25.0, 20.0]
+    assert layers(Samples([])) == []
 
 
 def test_a_part_of_the_plan_can_be_chosen() -> None:
