@@ -39,6 +39,8 @@ def act(how: str) -> None:
             os._exit(42)
         case "raise":
             raise Planned("as told")
+        case "hang":
+            threading.Event().wait()
     signal.pause()  # the signal is on its way
 
 
@@ -71,15 +73,11 @@ class Victim:
         self.ran: list[int] = []
         self.hoard: list[bytearray] = []
         self._close = close
-        if fault == "hang":
-            threading.Event().wait()
         if fault is not None:
             act(fault)
 
     def close(self) -> None:
-        if self._close == "hang":
-            threading.Event().wait()
-        elif self._close is not None:
+        if self._close is not None:
             act(self._close)
 
     # --- what just works ---------------------------------------------------------------------
