@@ -89,11 +89,14 @@ async def after_check(pool: Pool, before: Baseline) -> None:
 
 
 async def until_full(pool: Pool) -> None:
-    """Wait until all workers are ready and none is leaving."""
+    """Wait until all workers are ready, none is leaving, and none is dead without its knowledge."""
 
     def full() -> bool:
         infos = pool.workers()
-        return len(infos) == pool.stats().size and not any(info.leaving for info in infos)
+        if len(infos) != pool.stats().size or any(info.leaving for info in infos):
+            return False
+        table = processes()
+        return all(pid in table and table[pid].state not in "ZX" for pid in pids_of(pool))
 
     await until(full, f"the pool is at its size again: {pool!r}", SETTLE)
 

@@ -11,17 +11,44 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import snakepit
 from snakepit.wire.codec import encode
 from snakepit.wire.frames import FrameType, encode_frame
+from snakepit.worker import serial
 
 
 class Planned(Exception):
     """What a command raises when it is told to."""
+
+
+def frames_of_a_worker(call_id: int) -> Iterator[bytes]:
+    """One of each frame that a worker sends while it serves the call."""
+    error = snakepit.SnakepitError("made up").to_wire()
+    yield encode_frame(FrameType.RESULT, call_id, encode(["result"]))
+    yield encode_frame(FrameType.ERROR, call_id, encode([error]))
+    yield encode_frame(FrameType.CANCELLED, call_id, encode([False]))
+    yield encode_frame(FrameType.END, call_id, encode([]))
+    yield encode_frame(FrameType.CALL, 2, encode(["answer", {}, None, None, call_id, None]), 2)
+
+
+@dataclass(frozen=True)
+class RawBody:
+    """A result that is sent as it is, whatever it means."""
+
+    body: bytes
+
+
+def answer_frame(honest: Callable[[int, Any], bytes], call_id: int, value: Any) -> bytes:
+    """The engine's answer, unless a command wants another one."""
+    if isinstance(value, RawBody):
+        return encode_frame(FrameType.RESULT, call_id, value.body)
+    return honest(call_id, value)
 
 
 def act(how: str) -> None:
@@ -73,6 +100,7 @@ class Victim:
         self.ran: list[int] = []
         self.hoard: list[bytearray] = []
         self._close = close
+        vars(serial)["result_frame"] = partial(answer_frame, vars(serial)["result_frame"])
         if fault is not None:
             act(fault)
 
@@ -189,9 +217,39 @@ class Victim:
     @snakepit.command
     def send_raw(self, data: bytes, then: str = "wait") -> None:
         """Put bytes on the data channel behind the engine's back."""
-        os.write(self.data, data)
+        self._write(data)
         if then == "wait":
             threading.Event().wait()
+        act("exit0")
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.data, view) :]
+
+    @snakepit.command
+    def call_id(self) -> int:
+        return snakepit.current_call().call_id
+
+    @snakepit.command
+    def answer_raw(self, body: bytes) -> RawBody:
+        """Have the engine answer this call with that body."""
+        return RawBody(body)
+
+    @snakepit.command
+    def die_in_a_frame(self, kind: int, cut: int) -> None:
+        """Send the first bytes of one of the frames a worker sends."""
+        frames = list(frames_of_a_worker(snakepit.current_call().call_id))
+        os.write(self.data, frames[kind][:cut])
+        act("kill")
+
+    @snakepit.command
+    def items_in_one_write(self, count: int) -> Iterator[int]:
+        """One frame for each item, all sent together; the engine sends the end."""
+        call_id = snakepit.current_call().call_id
+        frames = [encode_frame(FrameType.ITEM, call_id, encode([[i]])) for i in range(count)]
+        self._write(b"".join(frames))
+        yield from ()
 
     @snakepit.command
     def send_raw_control(self, data: bytes) -> None:
@@ -210,12 +268,6 @@ class Victim:
         for byte in self._result(value):
             os.write(self.data, bytes([byte]))
         act("kill")
-
-    @snakepit.command
-    def overrun(self, items: int) -> Iterator[int]:
-        call_id = snakepit.current_call().call_id
-        os.write(self.data, encode_frame(FrameType.ITEM, call_id, encode([list(range(items))])))
-        yield 0
 
     # --- hanging -----------------------------------------------------------------------------
 
@@ -340,8 +392,9 @@ class Victim:
 
     @snakepit.command
     def close_output(self) -> None:
-        os.close(1)
-        os.close(2)
+        sys.stdout.flush()
+        for fd in (1, 2):
+            os.close(fd)
 
     @snakepit.command
     def read_stdin(self) -> str:
