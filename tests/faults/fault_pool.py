@@ -80,8 +80,8 @@ async def after_check(pool: Pool, before: Baseline) -> None:
     (Silence on stderr is the business of a fixture, and what is left when the pool is closed that
     of another.)
     """
-    await until_full(pool)
     await until(lambda: not _gauges(pool), f"all gauges are zero: {_gauges(pool)}", SETTLE)
+    await until_full(pool)
     assert_accounted(pool)
     await until(lambda: not strangers(pool), "only the pool's own processes are left", SETTLE)
     await until(lambda: not before.excess(), f"back at the baseline: {before.excess()}", SETTLE)
@@ -179,8 +179,9 @@ def pids_of(pool: Pool) -> list[int]:
 
 
 def keeper_of(pool: Pool) -> int:
-    """The pid of the process that keeps a pool's workers."""
-    return parent_of(pids_of(pool)[0])
+    """The pid of the process that keeps a pool's workers; 0 while none of them lives."""
+    table = processes()
+    return next((table[pid].parent for pid in pids_of(pool) if pid in table), 0)
 
 
 def template_of(pool: Pool) -> int | None:
@@ -194,9 +195,15 @@ def strangers(pool: Pool) -> list[Process]:
     """Processes below the keeper that are neither a worker of the pool nor its one template."""
     workers = set(pids_of(pool))
     keeper = keeper_of(pool)
-    others = [p for pid, p in descendants(keeper).items() if pid not in workers]
+    others = [p for pid, p in descendants(keeper or 1).items() if pid not in workers]
     templates = [p for p in others if p.parent == keeper and p.state != "Z"][:1]
     return [p for p in others if p not in templates]
+
+
+def resident_bytes() -> int:
+    """The memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 async def outcomes_of(*calls: asyncio.Task[Any]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import multiprocessing
 import os
@@ -120,6 +121,10 @@ class Victim:
 
     @snakepit.command
     def echo(self, value: Any) -> Any:
+        return value
+
+    @snakepit.command
+    async def aecho(self, value: Any) -> Any:
         return value
 
     @snakepit.command
@@ -310,6 +315,30 @@ class Victim:
 
         atexit.register(threading.Event().wait)
 
+    @snakepit.command
+    def leave_hanging_destructor(self) -> None:
+        self.last_wish = _HangsWhenCollected()
+
+    @snakepit.command
+    async def refuse_to_stop(self) -> None:
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                continue
+
+    @snakepit.command
+    async def async_for_ever(self) -> None:
+        await asyncio.Event().wait()
+
+    @snakepit.command
+    def burn(self, seconds: float) -> str:
+        """Use a processor for that long on the clock."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            pass
+        return "burnt"
+
     # --- processes of its own ----------------------------------------------------------------
 
     @snakepit.command
@@ -434,6 +463,11 @@ class Victim:
     @snakepit.command
     def facts(self) -> dict[str, Any]:
         return {"argv": sys.argv, "cmdline": Path("/proc/self/cmdline").read_bytes()}
+
+
+class _HangsWhenCollected:
+    def __del__(self) -> None:
+        threading.Event().wait()
 
 
 class _Stubborn:

@@ -20,6 +20,7 @@ from fault_pool import (
     new_pool,
     outcomes_of,
     pids_of,
+    resident_bytes,
     settled,
 )
 from fault_worker import frames_of_a_worker, hostile_value
@@ -41,10 +42,6 @@ from snakepit.wire.frames import MAX_BODY_BYTES, FrameType, encode_frame
 
 pytestmark = pytest.mark.usefixtures("silent_on_stderr")
 HEADER = struct.Struct("<IBBHQ")
-
-
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def header(size: int, kind: int = FrameType.RESULT, flags: int = 0, reserved: int = 0) -> bytes:
@@ -121,6 +118,7 @@ async def test_29_a_result_that_comes_byte_by_byte_is_a_result() -> None:
     async with faulty_pool() as pool:
         value = {"text": "x" * 100, "number": 2**70}
         assert await pool.execute("dribble", {"value": value}, timeout=10) == value
+        await settled(lambda: pool.stats().workers_lost == 1, "it has died after its last byte")
 
 
 async def test_29_many_frames_in_one_write_are_all_read() -> None:

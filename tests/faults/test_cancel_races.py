@@ -1,0 +1,296 @@
+"""Part F: the moment of the answer, of the deadline and of the cancellation fall together."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import time
+import weakref
+from collections import Counter
+from contextlib import aclosing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fault_pool import faulty_pool, outcomes_of, pids_of, settled
+
+from snakepit import HostCall, Pool, PythonAdapter
+from snakepit.errors import CallTimeout, ConfigurationError, HostCallCancelled, Outcome, WorkerLost
+
+pytestmark = pytest.mark.usefixtures("silent_on_stderr")
+
+
+@pytest.mark.parametrize("command", ["echo", "aecho"])
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_47_a_deadline_at_the_moment_of_the_answer(command: str, concurrency: int) -> None:
+    """A call ends as one of the two; its slot comes back, and the worker is none the worse."""
+    async with faulty_pool(concurrency=concurrency, cancel_grace=5.0) as pool:
+        typical = await _typical_seconds(pool, command)
+        dice = random.Random(47)
+        ends: Counter[str] = Counter()
+        for number in range(500):
+            limit = max(1e-6, typical + dice.uniform(-2e-4, 2e-4))
+            try:
+                result = await pool.execute(command, {"value": number}, timeout=limit)
+            except CallTimeout:
+                ends["late"] += 1
+            else:
+                assert result == number
+                ends["in time"] += 1
+        assert ends.total() == 500
+        assert min(ends["late"], ends["in time"]) > 0, ends
+
+
+async def _typical_seconds(pool: Pool, command: str) -> float:
+    """The median time of a call."""
+    times = []
+    for number in range(51):
+        start = time.monotonic()
+        await pool.execute(command, {"value": number})
+        times.append(time.monotonic() - start)
+    return sorted(times)[25]
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_47_a_cancellation_at_the_moment_of_the_answer(concurrency: int) -> None:
+    async with faulty_pool(concurrency=concurrency, cancel_grace=5.0) as pool:
+        typical = await _typical_seconds(pool, "echo")
+        dice = random.Random(48)
+        loop = asyncio.get_running_loop()
+        ends: Counter[str] = Counter()
+        for number in range(500):
+            call = asyncio.create_task(pool.execute("echo", {"value": number}))
+            loop.call_later(max(0.0, typical + dice.uniform(-2e-4, 2e-4)), call.cancel)
+            loop.call_later(max(0.0, typical + dice.uniform(-2e-4, 2e-4)), call.cancel)
+            await asyncio.wait([call])
+            if call.cancelled():
+                ends["cancelled"] += 1
+            else:
+                assert call.result() == number
+                ends["answered"] += 1
+        assert ends.total() == 500
+        assert min(ends.values()) > 0, ends
+        # Twice, after the end, and by two tasks.
+        done = asyncio.create_task(pool.execute("echo", {"value": 1}))
+        await done
+        assert not done.cancel()
+
+
+async def test_49_a_caller_that_vanishes_gives_its_slot_back() -> None:
+    async with faulty_pool(size=1, concurrency=4, cancel_grace=5.0) as pool:
+        before = pids_of(pool)
+        for _ in range(20):
+            call = asyncio.create_task(pool.execute("async_for_ever"))
+            await settled(lambda: pool.stats().running == 1, "it runs")
+            call.cancel()
+            del call
+            gc.collect()
+            await settled(lambda: pool.stats().stopping + pool.stats().running == 0, "it ended")
+        assert pids_of(pool) == before
+
+
+async def test_49_a_stream_that_is_dropped_gives_its_slot_back() -> None:
+    async with faulty_pool(size=1, cancel_grace=5.0) as pool:
+        before = pids_of(pool)
+        for _ in range(20):
+            stream = pool.execute_stream("count", {"n": 10**9})
+            assert await anext(stream) == 0
+            del stream
+            gc.collect()
+            await settled(lambda: pool.stats().stopping + pool.stats().running == 0, "it ended")
+        never = pool.execute_stream("count", {"n": 10**9})
+        assert pool.stats().running == 0
+        await never.aclose()
+        assert pids_of(pool) == before
+
+
+async def test_50_one_budget_for_queue_worker_and_host_function() -> None:
+    seen: dict[str, float] = {}
+
+    async def slow(call: HostCall) -> None:
+        seen["host"] = float(call.remaining() or 0)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen["stopped"] = time.monotonic()
+
+    async with faulty_pool(size=1, host_functions={"slow": slow}) as pool:
+        first = asyncio.create_task(pool.execute("burn", {"seconds": 0.3}))
+        await settled(lambda: pool.stats().running == 1, "the worker is busy")
+        start = time.monotonic()
+        with pytest.raises(CallTimeout) as caught:
+            await pool.execute("call_host", {"name": "slow"}, timeout=0.6)
+        elapsed = time.monotonic() - start
+        assert 0.55 < elapsed < 1.5
+        assert 0.0 < seen["host"] < 0.5
+        queued, ran = float(caught.value.queued_s or 0), float(caught.value.ran_s or 0)
+        assert queued > 0.05
+        assert abs(queued + ran - elapsed) < 0.3
+        await settled(lambda: "stopped" in seen, "the host function is stopped")
+        await first
+
+
+async def test_50_a_call_whose_time_is_over_is_not_sent() -> None:
+    async with faulty_pool(size=1) as pool:
+        busy = asyncio.create_task(pool.execute("burn", {"seconds": 0.2}))
+        await settled(lambda: pool.stats().running == 1, "the worker is busy")
+        calls = [
+            asyncio.create_task(pool.execute("note", {"number": i}, timeout=1e-6))
+            for i in range(50)
+        ]
+        for error in await outcomes_of(*calls):
+            assert isinstance(error, CallTimeout)
+            assert error.outcome is Outcome.NONE
+        await busy
+        assert await pool.execute("noted") == []
+
+
+SILLY: tuple[Any, ...] = (
+    0,
+    -1,
+    0.0,
+    -0.5,
+    float("nan"),
+    float("inf"),
+    "5",
+    True,
+    2**2000,
+    [],
+    timedelta(0),
+)
+
+
+@pytest.mark.parametrize("value", SILLY)
+async def test_51_silly_timeouts_are_refused_before_anything_is_queued(value: Any) -> None:
+    async with faulty_pool() as pool:
+        submitted = pool.stats().submitted
+        with pytest.raises(ConfigurationError):
+            await pool.execute("add", {"x": 1}, timeout=value)
+        with pytest.raises(ConfigurationError):
+            await anext(pool.execute_stream("count", {"n": 1}, timeout=value))
+        assert pool.stats().submitted == submitted
+    for option in ("timeout", "cancel_grace", "start_timeout"):
+        with pytest.raises(ConfigurationError, match=option):
+            Pool(PythonAdapter("fault_worker:Victim"), **{option: value})
+
+
+@pytest.mark.parametrize("value", [1e308, 1, 0.5, timedelta(days=365), None, 10**9])
+async def test_51_any_positive_number_of_seconds_is_a_timeout(value: Any) -> None:
+    async with faulty_pool() as pool:
+        assert await pool.execute("add", {"x": 1}, timeout=value) == 2
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])
+async def test_53_a_jump_of_the_clock_ends_no_call(
+    jump: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with faulty_pool(size=1) as pool:
+        call = asyncio.create_task(pool.execute("burn", {"seconds": 0.2}, timeout=10))
+        await settled(lambda: pool.stats().running == 1, "it runs")
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() + jump)
+        assert await call == "burnt"
+        with pytest.raises(CallTimeout):
+            await pool.execute("burn", {"seconds": 5.0}, timeout=0.2)
+
+
+async def test_54_a_pending_call_survives_a_collection_when_only_the_pool_knows_it() -> None:
+    async with faulty_pool(size=1) as pool:
+        results: list[int] = []
+
+        async def call() -> None:
+            results.append(await pool.execute("add", {"x": 1}))
+
+        first = asyncio.create_task(pool.execute("burn", {"seconds": 0.1}))
+        await settled(lambda: pool.stats().running == 1, "the worker is busy")
+        task = asyncio.create_task(call())
+        gone = weakref.ref(task)
+        await settled(lambda: pool.stats().queued == 1, "it waits")
+        del task
+        for _ in range(3):
+            gc.collect()
+        await first
+        await settled(lambda: results == [2], "it is answered")
+        gc.collect()
+        await settled(lambda: gone() is None, "nobody holds it any more")
+
+
+async def test_54_waiters_that_are_cancelled_block_nobody_behind_them() -> None:
+    async with faulty_pool(size=1) as pool:
+        dice = random.Random(54)
+        for _ in range(20):
+            calls = [asyncio.create_task(pool.execute("echo", {"value": i})) for i in range(50)]
+            await asyncio.sleep(0)
+            doomed = set(dice.sample(range(50), 25))
+            for number in doomed:
+                calls[number].cancel()
+            outcomes = await outcomes_of(*calls)
+            for number, outcome in enumerate(outcomes):
+                cancelled = isinstance(outcome, asyncio.CancelledError)
+                assert cancelled == (number in doomed)
+                assert cancelled or outcome == number
+
+
+@pytest.mark.parametrize("idempotent", [False, True])
+async def test_56_nothing_that_may_have_run_is_run_again(idempotent: bool, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    async with faulty_pool(size=1) as pool:
+        args = {"path": str(log), "die": True}
+        with pytest.raises(WorkerLost) as caught:
+            await pool.execute("append_line", args, idempotent=idempotent, timeout=10)
+        assert (caught.value.outcome, caught.value.retryable) == (Outcome.UNKNOWN, idempotent)
+        assert log.read_text() == "ran\n"
+
+
+async def test_56_what_never_reached_a_worker_says_so() -> None:
+    async with faulty_pool(size=1) as pool:
+        busy = asyncio.create_task(pool.execute("burn", {"seconds": 0.2}))
+        await settled(lambda: pool.stats().running == 1, "the worker is busy")
+        with pytest.raises(CallTimeout) as caught:
+            await pool.execute("add", {"x": 1}, timeout=0.01)
+        assert (caught.value.outcome, caught.value.retryable) == (Outcome.NONE, True)
+        await busy
+
+
+async def test_56_an_inner_call_that_is_cut_off_is_never_repeated_either() -> None:
+    calls: list[str] = []
+
+    async def once(call: HostCall) -> None:
+        calls.append(call.command)
+        await pool.execute("die", {"how": "kill"})
+
+    async with faulty_pool(size=1, host_functions={"once": once}) as pool:
+        with pytest.raises((WorkerLost, HostCallCancelled)):
+            await pool.execute("call_host", {"name": "once"}, idempotent=True, timeout=10)
+        assert calls == ["once"]
+
+
+async def test_70_leaving_a_stream_in_every_way_frees_its_slot() -> None:
+    async with faulty_pool(size=1, cancel_grace=5.0) as pool:
+        before = pids_of(pool)
+        for how in ("break", "raise", "cancel"):
+            for last in range(5):
+                await _leave(pool, how, last)
+                await settled(lambda: pool.stats().stopping == 0, "it has stopped")
+        assert pids_of(pool) == before
+
+
+async def _leave(pool: Pool, how: str, last: int) -> None:
+    async def consume() -> None:
+        async with aclosing(pool.execute_stream("count", {"n": 10**9})) as stream:
+            async for item in stream:
+                if item < last:
+                    continue
+                if how == "cancel":
+                    task.cancel()
+                    await asyncio.sleep(0)
+                if how == "raise":
+                    raise KeyError(item)
+                break
+
+    task = asyncio.create_task(consume())
+    (outcome,) = await outcomes_of(task)
+    kinds = {"break": type(None), "raise": KeyError, "cancel": asyncio.CancelledError}
+    assert isinstance(outcome, kinds[how])
