@@ -1,430 +1,178 @@
-"""Scenario 1: every phase of a worker's life, and every way to die in it.
+"""Scenario 1 as a table: every phase of a worker's life x every way to die x how the call is made.
 
-A cell is a phase and a way. A phase's cells share a pool, one after the other, with the after-check
-between them, so that what one death breaks shows in the next.
+A phase's cells share a pool, one after the other, with the after-check between them, so that what
+one death breaks shows in the next.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections.abc import Awaitable, Callable
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from fault_pool import (
+    WORKER,
     Baseline,
     after_check,
+    answer,
     fresh_calls,
-    new_pool,
     outcomes_of,
     pids_of,
     settled,
 )
 from processes import alive
 
-from snakepit import HostCall, Pool
-from snakepit.errors import (
-    CallTimeout,
-    Outcome,
-    PoolClosed,
-    PoolStartFailed,
-    RemoteError,
-    WorkerLost,
-    WorkerStartFailed,
-)
+from snakepit import Pool
+from snakepit.errors import Outcome, RemoteError, WorkerLost
+from snakepit.testing import Action, Fault, FaultyAdapter, Phase, kill_worker
 
 pytestmark = pytest.mark.usefixtures("silent_on_stderr")
 #: Way to die: the signal's name and the exit code that the error has to tell.
-DEATHS: dict[str, tuple[str | None, int | None]] = {
-    "kill": ("SIGKILL", None),
-    "segv": ("SIGSEGV", None),
-    "abort": ("SIGABRT", None),
-    "exit0": (None, 0),
-    "exit42": (None, 42),
+DEATHS: dict[Action, tuple[str | None, int | None]] = {
+    Action.KILL: ("SIGKILL", None),
+    Action.SEGFAULT: ("SIGSEGV", None),
+    Action.ABORT: ("SIGABRT", None),
+    Action.EXIT_0: (None, 0),
+    Action.EXIT_42: (None, 42),
+    Action.RAISE: (None, 1),
 }
-#: An exception, too, ends a process where nobody can catch it.
-UNCAUGHT = {**DEATHS, "raise": (None, 1)}
-BOTH_PROFILES = pytest.mark.parametrize("concurrency", [1, 4])
-BOTH_STARTS = pytest.mark.parametrize("start", ["template", "spawn"])
+#: Where an exception is the command's own, and no death.
+IN_COMMANDS = {Phase.RUNNING, Phase.STREAMING, Phase.IN_HOST_CALL}
+START_PHASES = [
+    Phase.BEFORE_CONNECT,
+    Phase.AFTER_CONNECT,
+    Phase.AFTER_HELLO,
+    Phase.BEFORE_READY,
+]
+CALL_PHASES = [
+    Phase.HEADER_HALF_READ,
+    Phase.ARGUMENTS_DECODED,
+    Phase.RUNNING,
+    Phase.STREAMING,
+    Phase.IN_HOST_CALL,
+    Phase.RESULT_HALF_WRITTEN,
+    Phase.RESULT_SENT,
+]
 
-Cell = Callable[[Pool, str], Awaitable[Any]]
+Made = Callable[[Pool, Fault], Awaitable[Any]]
 
 
-def assert_told(error: object, how: str, phase: str) -> None:
+async def in_all_ways(
+    phase: Phase,
+    cell: Callable[[Pool, Fault], Awaitable[None]],
+    concurrency: int = 1,
+    size: int = 2,
+) -> None:
+    """Run a phase's cells on one pool."""
+    with ExitStack() as closing:
+        faults = [closing.enter_context(Fault(phase, action, times=0)) for action in DEATHS]
+        adapter = FaultyAdapter(WORKER, faults=faults)
+        functions = {"answer": answer}
+        async with Pool(
+            adapter, size=size, concurrency=concurrency, host_functions=functions
+        ) as pool:
+            await fresh_calls(pool)
+            before = Baseline.take()
+            for fault in faults:
+                await cell(pool, fault)
+                assert len(fault.firings) == 1, fault
+                await after_check(pool, before)
+
+
+async def make_directly(pool: Pool, fault: Fault) -> Any:
+    """A call that comes to the fault's phase; its result."""
+    fault.arm()
+    phase = fault.phase
+    if phase is Phase.STREAMING:
+        return [item async for item in pool.execute_stream("count", {"n": 10}, timeout=10)]
+    if phase is Phase.IN_HOST_CALL:
+        return await pool.execute("call_host", {"name": "answer"}, timeout=10)
+    return await pool.execute("add", {"x": 1}, timeout=10)
+
+
+async def make_in_callback(pool: Pool, fault: Fault) -> Any:
+    """The same, submitted where the pool has just handled another call's end."""
+    made: asyncio.Future[asyncio.Task[Any]] = asyncio.get_running_loop().create_future()
+
+    def completed(_: asyncio.Task[Any]) -> None:
+        made.set_result(asyncio.ensure_future(make_directly(pool, fault)))
+
+    first = asyncio.create_task(pool.execute("echo", {"value": "first"}))
+    first.add_done_callback(completed)
+    return await (await made)
+
+
+RESULTS: dict[Phase, Any] = {Phase.STREAMING: list(range(10)), Phase.IN_HOST_CALL: 42}
+
+
+def assert_told(error: Any, action: Action) -> None:
     """The error says how the worker died, and what it was doing."""
     assert isinstance(error, WorkerLost), repr(error)
-    number, code = UNCAUGHT[how]
-    assert (error.signal, error.exit_code) == (number, code)
-    assert (error.phase, error.outcome, error.retryable) == (phase, Outcome.UNKNOWN, False)
+    assert (error.signal, error.exit_code) == DEATHS[action]
+    assert (error.phase, error.outcome, error.retryable) == ("call", Outcome.UNKNOWN, False)
     assert error.pid
     assert not alive(error.pid)
 
 
-async def in_all_ways(cell: Cell, deaths: dict[str, Any] = DEATHS, **options: Any) -> None:
-    """Run a phase's cells on one pool."""
-    async with new_pool(**options) as pool:
-        await fresh_calls(pool)
-        before = Baseline.take()
-        for how in deaths:
-            lost = pool.stats().workers_lost
-            await cell(pool, how)
-            await settled(lambda lost=lost: pool.stats().workers_lost > lost, f"{how} was noticed")  # type: ignore[misc]
-            await after_check(pool, before)
-
-
-async def lost_call(pool: Pool, command: str, **args: Any) -> WorkerLost:
-    """The error of a call whose worker dies of it, while a neighbour goes on."""
-    fatal = asyncio.create_task(pool.execute(command, args, timeout=10))
-    with pytest.raises(WorkerLost) as caught:
-        await fatal
-    return caught.value
-
-
-async def armed_worker(pool: Pool, how: str) -> int:
-    """Have some worker die this way when SIGUSR1 comes; its pid."""
-    return int(await pool.execute("arm", {"how": how}))
-
-
-# --- before it is ready --------------------------------------------------------------------------
-
-
-async def start_fails(adapter: dict[str, Any], deadline: float = 20.0) -> WorkerStartFailed:
-    pool = new_pool(adapter=adapter)
-    with pytest.raises(PoolStartFailed) as caught:
-        await asyncio.wait_for(pool.start(), deadline)
-    cause = caught.value.__cause__
-    assert isinstance(cause, WorkerStartFailed), repr(cause)
-    return cause
-
-
-def assert_start_told(cause: WorkerStartFailed, how: str) -> None:
-    number, code = DEATHS[how]
-    assert (number or f"exited with {code}") in str(cause)
-
-
-@pytest.mark.parametrize("how", DEATHS)
-async def test_1_death_before_the_worker_says_hello(how: str, tmp_path: Path) -> None:
-    """The interpreter itself dies, before it runs anything of ours."""
-    code = (
-        "import ctypes, os\n"
-        + {
-            "kill": "os.kill(os.getpid(), 9)",
-            "segv": "ctypes.string_at(0)",
-            "abort": "os.abort()",
-            "exit0": "os._exit(0)",
-            "exit42": "os._exit(42)",
-        }[how]
-    )
-    (tmp_path / "usercustomize.py").write_text(code)
-    (tmp_path / "sitecustomize.py").write_text(code)
-    env = {"PYTHONPATH": str(tmp_path), "PYTHONNOUSERSITE": ""}
-    assert_start_told(await start_fails({"env": env, "start": "spawn"}), how)
-
-
-@BOTH_STARTS
-@pytest.mark.parametrize("how", DEATHS)
-async def test_1_death_in_the_import(how: str, start: str) -> None:
-    """Spawned: the worker after its hello. Else the template, before any worker."""
-    cause = await start_fails({"env": {"FAULT_AT_IMPORT": how}, "start": start})
-    assert_start_told(cause, how)
-
-
-@BOTH_STARTS
-@pytest.mark.parametrize("how", DEATHS)
-async def test_1_death_in_the_constructor(how: str, start: str) -> None:
-    cause = await start_fails({"config": {"fault": how}, "start": start})
-    assert_start_told(cause, how)
-
-
-@pytest.mark.parametrize("where", ["import", "constructor"])
-@BOTH_STARTS
-async def test_1_an_exception_before_the_worker_is_ready_is_the_cause(
-    where: str, start: str
-) -> None:
-    at_import: dict[str, Any] = {"env": {"FAULT_AT_IMPORT": "raise"}}
-    adapter = at_import if where == "import" else {"config": {"fault": "raise"}}
-    cause = await start_fails({**adapter, "start": start})
-    assert isinstance(cause.__cause__, RemoteError)
-    assert (cause.__cause__.remote_type, str(cause.__cause__)) == (
-        "fault_worker.Planned",
-        "as told",
-    )
-    assert "act(" in str(cause.__cause__.remote_traceback)
-
-
-# --- between calls -------------------------------------------------------------------------------
-
-
-async def test_1_death_while_idle() -> None:
-    async def cell(pool: Pool, how: str) -> None:
-        os.kill(await armed_worker(pool, how), signal.SIGUSR1)
-
-    await in_all_ways(cell, UNCAUGHT)
-
-
-# --- in a call -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
-async def test_1_death_while_it_receives_a_call(number: int) -> None:
-    """The header has arrived, and a part of the body."""
-
-    async def cell(pool: Pool, _: str) -> None:
-        victim = await armed_worker(pool, "kill")
-        os.kill(victim, signal.SIGSTOP)
-        body = ["x" * 1000] * 5000
-        calls = [
-            asyncio.create_task(pool.execute("echo", {"value": body}, timeout=10)) for _ in range(2)
-        ]
-        await settled(lambda: any(call.done() for call in calls), "the other worker answers")
-        os.kill(victim, number)
-        os.kill(victim, signal.SIGCONT)
-        results = await outcomes_of(*calls)
-        lost = [result for result in results if isinstance(result, WorkerLost)]
-        assert [error.pid for error in lost] == [victim]
-        assert lost[0].signal == signal.Signals(number).name
-        assert body in results
-
-    await in_all_ways(cell, {"signal": None})
-
-
-@BOTH_PROFILES
-@pytest.mark.parametrize("command", ["die", "adie"])
-async def test_1_death_while_it_runs(command: str, concurrency: int) -> None:
-    async def cell(pool: Pool, how: str) -> None:
-        error = await lost_call(pool, command, how=how)
-        assert_told(error, how, "call")
-        assert f"about to {how}" in error.last_output
-
-    await in_all_ways(cell, concurrency=concurrency)
-
-
-@BOTH_PROFILES
-@pytest.mark.parametrize("command", ["die", "adie"])
-async def test_1_an_exception_while_it_runs_is_no_death(command: str, concurrency: int) -> None:
-    async with new_pool(size=1, concurrency=concurrency) as pool:
-        before = pids_of(pool)
-        with pytest.raises(RemoteError, match="as told"):
-            await pool.execute(command, {"how": "raise"})
-        assert pids_of(pool) == before
-
-
-@BOTH_PROFILES
-@pytest.mark.parametrize("share", [0.001, 0.5, 0.999])
-async def test_1_death_in_the_middle_of_a_result(share: float, concurrency: int) -> None:
-    async def cell(pool: Pool, how: str) -> None:
-        error = await lost_call(pool, "die_in_half_a_result", how=how, share=share)
-        assert_told(error, how, "call")
-
-    await in_all_ways(cell, concurrency=concurrency)
-
-
-@BOTH_PROFILES
-async def test_1_death_after_the_result_was_sent(concurrency: int) -> None:
-    """The caller has what was sent: the call is done."""
-
-    async def cell(pool: Pool, how: str) -> None:
-        result = await pool.execute("die_in_half_a_result", {"how": how, "share": 1.0}, timeout=10)
-        assert result == ["a result"] * 1000
-
-    await in_all_ways(cell, concurrency=concurrency)
-
-
-@BOTH_PROFILES
-@pytest.mark.parametrize("command", ["die_in_a_stream", "adie_in_a_stream"])
-@pytest.mark.parametrize("after", [0, 3])
-async def test_1_death_while_it_streams(command: str, after: int, concurrency: int) -> None:
-    async def cell(pool: Pool, how: str) -> None:
-        items: list[int] = []
-
-        async def consume() -> None:
-            args = {"how": how, "after": after}
-            async for item in pool.execute_stream(command, args, timeout=10):
-                items.append(item)
-
-        with pytest.raises(WorkerLost) as caught:
-            await consume()
-        assert_told(caught.value, how, "call")
-        assert items == list(range(len(items)))
-        assert len(items) <= after
-
-    await in_all_ways(cell, concurrency=concurrency)
-
-
-async def test_1_death_while_a_stream_waits_for_credit() -> None:
-    async def cell(pool: Pool, how: str) -> None:
-        victim = await armed_worker(pool, how)
-        stream = pool.execute_stream("count", {"n": 10**6}, timeout=10)
-        assert await anext(stream) == 0
-        # One worker: the stream's producer is the armed one, a window ahead.
-        os.kill(victim, signal.SIGUSR1)
-        rest: list[int] = []
-
-        async def consume() -> None:
-            async for item in stream:
-                rest.append(item)
-
-        with pytest.raises(WorkerLost) as caught:
-            await consume()
-        assert_told(caught.value, how, "call")
-        assert rest == list(range(1, len(rest) + 1))
-
-    await in_all_ways(cell, size=1)
-
-
-@BOTH_PROFILES
-@pytest.mark.parametrize("command", ["call_host", "acall_host"])
-async def test_1_death_while_it_waits_for_the_host(command: str, concurrency: int) -> None:
-    pids: dict[str, int] = {}
-    cancelled: list[str] = []
-
-    async def strike(call: HostCall) -> None:
-        os.kill(pids["victim"], signal.SIGUSR1)
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            cancelled.append(call.worker_id)
-            raise
-
-    async def cell(pool: Pool, how: str) -> None:
-        cancelled.clear()
-        pids["victim"] = await armed_worker(pool, how)
-        assert_told(await lost_call(pool, command, name="strike"), how, "call")
-        await settled(lambda: bool(cancelled), "the host function is cancelled")
-
-    await in_all_ways(cell, size=1, concurrency=concurrency, host_functions={"strike": strike})
-
-
-# --- on its way out ------------------------------------------------------------------------------
-
-
-async def test_1_death_while_it_is_replaced() -> None:
-    """One call is stuck, so the worker is leaving; a sibling still runs there."""
-    entered = asyncio.Event()
-
-    async def hold(call: HostCall) -> None:
-        entered.set()
-        await asyncio.Event().wait()
-
-    async def cell(pool: Pool, how: str) -> None:
-        entered.clear()
-        victim = await armed_worker(pool, how)
-        sibling = asyncio.create_task(pool.execute("acall_host", {"name": "hold"}))
-        await entered.wait()
-        with pytest.raises(CallTimeout):
-            await pool.execute("sleep", timeout=0.05)
-        await settled(lambda: any(i.leaving for i in pool.workers()), "it is leaving")
-        os.kill(victim, signal.SIGUSR1)
-        (error,) = await outcomes_of(sibling)
-        assert_told(error, how, "call")
-
-    async with new_pool(
-        size=1, concurrency=4, cancel_grace=0.05, host_functions={"hold": hold}
-    ) as pool:
-        await fresh_calls(pool)
-        before = Baseline.take()
-        for how in DEATHS:
-            await cell(pool, how)
-            await after_check(pool, before)
-        # A worker that was being replaced anyway does not count as one that was lost.
-        assert pool.stats().workers_lost == 0
-
-
-@pytest.mark.parametrize("how", DEATHS)
-async def test_1_death_while_the_pool_drains(how: str) -> None:
-    entered = asyncio.Event()
-
-    async def hold(call: HostCall) -> None:
-        entered.set()
-        await asyncio.Event().wait()
-
-    pool = new_pool(size=1, host_functions={"hold": hold})
-    await pool.start()
-    victim = await armed_worker(pool, how)
-    running = asyncio.create_task(pool.execute("call_host", {"name": "hold"}))
-    await entered.wait()
-    closing = asyncio.create_task(pool.aclose())
-    await asyncio.sleep(0)  # its task
-    await asyncio.sleep(0)  # and the task that closes
-    with pytest.raises(PoolClosed, match="is closing"):
-        await pool.execute("add", {"x": 1})
-    os.kill(victim, signal.SIGUSR1)
-    (error,) = await outcomes_of(running)
-    assert_told(error, how, "call")
-    await closing
-    assert not alive(victim)
-
-
-@pytest.mark.parametrize("how", UNCAUGHT)
-async def test_1_death_in_the_close_hook(how: str) -> None:
-    pool = new_pool(adapter={"config": {"close": how}})
-    await pool.start()
-    await fresh_calls(pool)
-    pids = pids_of(pool)
-    await pool.aclose()
-    assert not any(map(alive, pids))
-
-
-# --- out of a completion callback ----------------------------------------------------------------
-
-
-@BOTH_PROFILES
+@pytest.mark.parametrize("phase", CALL_PHASES, ids=lambda phase: phase.value)
 @pytest.mark.parametrize(
-    ("command", "args"),
-    [
-        ("die", {}),
-        ("adie", {}),
-        ("die_in_half_a_result", {"share": 0.5}),
-    ],
+    ("make", "concurrency"), [(make_directly, 1), (make_directly, 4), (make_in_callback, 1)]
 )
-async def test_1_death_of_a_call_made_when_another_completes(
-    command: str, args: dict[str, Any], concurrency: int
-) -> None:
-    """The call is submitted where the engine has just handled another one's answer."""
+async def test_1_every_way_to_die_in_a_call(phase: Phase, make: Made, concurrency: int) -> None:
+    async def cell(pool: Pool, fault: Fault) -> None:
+        lost = pool.stats().workers_lost
+        doomed = asyncio.ensure_future(make(pool, fault))
+        (outcome,) = await outcomes_of(doomed)
+        if fault.action is Action.RAISE and phase in IN_COMMANDS:
+            assert isinstance(outcome, RemoteError), repr(outcome)
+            assert pool.stats().workers_lost == lost
+            return
+        await settled(lambda: pool.stats().workers_lost == lost + 1, "the death is noticed")
+        if phase is Phase.RESULT_SENT:
+            # The caller has what was sent; its call was done.
+            assert outcome == RESULTS.get(phase, 2)
+        else:
+            assert_told(outcome, fault.action)
 
-    async def cell(pool: Pool, how: str) -> None:
-        made: list[asyncio.Task[Any]] = []
-
-        def completed(_: asyncio.Task[Any]) -> None:
-            made.append(asyncio.create_task(pool.execute(command, {"how": how, **args})))
-
-        first = asyncio.create_task(pool.execute("add", {"x": 1}))
-        first.add_done_callback(completed)
-        await first
-        await settled(lambda: bool(made), "the callback ran")
-        (error,) = await outcomes_of(*made)
-        assert_told(error, how, "call")
-
-    await in_all_ways(cell, concurrency=concurrency)
+    await in_all_ways(phase, cell, concurrency)
 
 
-async def test_1_a_death_makes_the_next_deadly_call_from_its_callback() -> None:
-    """Ten deaths in a row, each call made by the end of the one before."""
-    async with new_pool() as pool:
-        await fresh_calls(pool)
-        before = Baseline.take()
-        errors: list[BaseException | None] = []
-        all_done = asyncio.Event()
-        tasks: set[asyncio.Task[Any]] = set()
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_1_every_way_to_die_while_idle(concurrency: int) -> None:
+    async def cell(pool: Pool, fault: Fault) -> None:
+        lost = pool.stats().workers_lost
+        fault.arm()
+        (firing,) = await fault.wait_fired()
+        await settled(lambda: pool.stats().workers_lost == lost + 1, "the death is noticed")
+        assert not alive(firing.pid)
 
-        async def good_then_deadly() -> None:
-            await pool.execute("add", {"x": 1})
-            await pool.execute("die", {"how": "kill"})
+    await in_all_ways(Phase.IDLE, cell, concurrency)
 
-        def again(task: asyncio.Task[Any]) -> None:
-            errors.append(task.exception())
-            tasks.discard(task)
-            start() if len(errors) < 10 else all_done.set()
 
-        def start() -> None:
-            task = asyncio.create_task(good_then_deadly())
-            tasks.add(task)
-            task.add_done_callback(again)
+@pytest.mark.parametrize("phase", START_PHASES, ids=lambda phase: phase.value)
+async def test_1_every_way_to_die_while_a_successor_starts(phase: Phase) -> None:
+    """The start fails, is tried again, and the pool is whole."""
 
-        start()
-        await asyncio.wait_for(all_done.wait(), 30)
-        assert all(isinstance(error, WorkerLost) for error in errors), errors
-        await after_check(pool, before)
+    async def cell(pool: Pool, fault: Fault) -> None:
+        fault.arm()
+        before = set(pids_of(pool))
+        kill_worker(pool)
+        (firing,) = await fault.wait_fired()
+        await settled(lambda: len(set(pids_of(pool)) - before) == 1, "a third one is there")
+        assert firing.pid not in pids_of(pool)
+        assert not alive(firing.pid)
+
+    await in_all_ways(phase, cell)
+
+
+@pytest.mark.parametrize("action", DEATHS, ids=lambda action: action.value)
+async def test_1_every_way_to_die_when_told_to_end(action: Action) -> None:
+    with Fault(Phase.SHUTDOWN, action, times=2) as fault:
+        adapter = FaultyAdapter(WORKER, faults=[fault])
+        async with Pool(adapter, size=2, host_functions={"answer": answer}) as pool:
+            await fresh_calls(pool)
+            pids = pids_of(pool)
+        assert len(fault.firings) == 2
+        assert not any(map(alive, pids))
