@@ -45,11 +45,11 @@ class RawBody:
     body: bytes
 
 
-def answer_frame(honest: Callable[[int, Any], bytes], call_id: int, value: Any) -> bytes:
+def answer_frame(honest: Callable[..., Any], call_id: int, value: Any, *more: Any) -> Any:
     """The engine's answer, unless a command wants another one."""
     if isinstance(value, RawBody):
         return encode_frame(FrameType.RESULT, call_id, value.body)
-    return honest(call_id, value)
+    return honest(call_id, value, *more)
 
 
 def act(how: str) -> None:

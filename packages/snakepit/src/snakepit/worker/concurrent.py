@@ -37,6 +37,7 @@ from snakepit.worker.calls import (
     select_command,
 )
 from snakepit.worker.context import CallContext, enter_call, leave_call
+from snakepit.worker.fatal import end_process_if_failed, end_process_if_it_raises
 from snakepit.worker.outgoing import AsyncOutgoing, OutgoingCalls
 from snakepit.worker.port import Port
 from snakepit.worker.registry import Command, CommandKind
@@ -87,7 +88,7 @@ class ConcurrentEngine:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        self._loop.add_reader(self._port.fileno(), self._read)
+        self._loop.add_reader(self._port.fileno(), end_process_if_it_raises(self._read))
         await self._stopping.wait()
         tasks = [running.task for running in self._running.values() if running.task is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -128,6 +129,7 @@ class ConcurrentEngine:
         self._running[call_id] = running
         run = self._run(running, command, request, bool(frame.flags & FLAG_SEGMENTS))
         running.task = self._loop.create_task(run)
+        running.task.add_done_callback(end_process_if_failed)
 
     async def _run(
         self, running: _Running, command: Command, request: CallRequest, in_segments: bool
