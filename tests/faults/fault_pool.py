@@ -53,7 +53,6 @@ class Baseline:
     descriptors: int
     threads: int
     tasks: int
-    segments: int
 
     @classmethod
     def take(cls) -> Baseline:
@@ -63,7 +62,6 @@ class Baseline:
             descriptors=len(os.listdir("/proc/self/fd")),
             threads=len(threads),
             tasks=len(asyncio.all_tasks()),
-            segments=len(os.listdir("/dev/shm")),
         )
 
     def excess(self) -> dict[str, tuple[int, int]]:

@@ -143,7 +143,7 @@ async def test_1_an_exception_before_the_worker_is_ready_is_the_cause(
     cause = await start_fails({**adapter, "start": start})
     assert isinstance(cause.__cause__, RemoteError)
     assert (cause.__cause__.remote_type, str(cause.__cause__)) == (
-        "fault_worker.Planned",
+        "hostile_values.Planned",
         "as told",
     )
     assert "act(" in str(cause.__cause__.remote_traceback)

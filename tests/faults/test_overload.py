@@ -153,7 +153,7 @@ async def test_43_large_values_on_their_way_do_not_hold_up_a_close() -> None:
 async def test_44_the_pool_answers_while_all_workers_are_busy() -> None:
     """Neither statistics nor a cancellation has to queue behind work or bulk data."""
     async with faulty_pool(cancel_grace=0.1) as pool:
-        value = [b"x" * (1 << 20)] * 50
+        value = ["x" * 1000] * 20_000
         calls = [asyncio.create_task(pool.execute("echo", {"value": value})) for _ in range(2)]
         stuck = [asyncio.create_task(pool.execute("sleep")) for _ in range(2)]
         await asyncio.wait(calls)

@@ -23,7 +23,8 @@ from fault_pool import (
     resident_bytes,
     settled,
 )
-from fault_worker import frames_of_a_worker, hostile_value
+from fault_worker import frames_of_a_worker
+from hostile_values import hostile_value
 
 from snakepit import Pool
 from snakepit.errors import (
