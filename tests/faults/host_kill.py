@@ -43,8 +43,11 @@ def marked(mark: str) -> set[int]:
 
 
 @contextmanager
-def killed_host(variant: str, delay: float = 0.0) -> Iterator[tuple[str, set[int]]]:
-    """A host that was killed with SIGKILL under load; yields its mark and whom to spare."""
+def killed_host(variant: str, folder: Path, delay: float = 0.0) -> Iterator[tuple[str, set[int]]]:
+    """A host that was killed with SIGKILL under load; yields its mark and whom to spare.
+
+    ``folder`` is what its processes take for the place of temporary files.
+    """
     mark = secrets.token_hex(16)
     folders = [Path(__file__).parent, Path(__file__).parents[2] / "packages/snakepit/tests"]
     paths = [*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -53,7 +56,12 @@ def killed_host(variant: str, delay: float = 0.0) -> Iterator[tuple[str, set[int
         [sys.executable, str(Path(__file__).with_name("fault_host.py")), variant],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, MARK: mark, "PYTHONPATH": os.pathsep.join(paths)},
+        env={
+            **os.environ,
+            MARK: mark,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "TMPDIR": str(folder),
+        },
     ) as host:
         try:
             assert host.stdout is not None
@@ -70,7 +78,7 @@ def killed_host(variant: str, delay: float = 0.0) -> Iterator[tuple[str, set[int
                     os.kill(pid, signal.SIGKILL)
 
 
-def seconds_until_gone(variant: str, delay: float = 0.0) -> float:
-    """How long after the host's death something of it was left."""
-    with killed_host(variant, delay) as (mark, spare):
+def seconds_until_gone(variant: str, folder: Path, delay: float = 0.0) -> float:
+    """How long after the host's death a process of it was left."""
+    with killed_host(variant, folder, delay) as (mark, spare):
         return wait_until(lambda: not marked(mark) - spare, f"{variant}: nothing is left")
