@@ -248,7 +248,7 @@ async def test_the_class_keeps_its_own_warm_hook() -> None:
     adapter = FaultyAdapter("pool_worker:Threaded")
     async with Pool(adapter, size=1) as pool:
         assert await pool.execute("hello") == "hello"
-        assert adapter._template is None  # the hook has left a thread, so it was spawned
+        assert adapter.template_pid is None  # the hook has left a thread, so it was spawned
 
 
 async def test_nothing_fires_without_an_order() -> None:

@@ -18,12 +18,13 @@ class WorkerSpec:
     """What a pool asks an adapter for when it wants a worker.
 
     ``concurrency`` is the number of calls the worker will be given at a time, ``pool_size`` the
-    number of its siblings.
+    number of its siblings, ``cancel_grace`` the seconds a call has to stop once it is told to.
     """
 
     worker_id: str
     pool_size: int
     concurrency: int
+    cancel_grace: float = 0.25
     host_functions: Mapping[str, HostFunction] = field(default_factory=dict)
 
 

@@ -118,6 +118,7 @@ class Pool(SupervisedPool):
             size=whole_number("size", size),
             concurrency=whole_number("concurrency", concurrency),
             start_timeout=seconds("start_timeout", start_timeout),
+            cancel_grace=seconds("cancel_grace", cancel_grace),
             host_functions=dict(host_functions or {}),
             recycle=instance_or_none("recycle", recycle, RecyclePolicy),
             heartbeat=instance_or_none("heartbeat", heartbeat, Heartbeat),

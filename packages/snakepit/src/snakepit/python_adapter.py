@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from snakepit.adapter import CallOptions, WorkerSpec
 from snakepit.calls import Call
-from snakepit.errors import ConfigurationError
+from snakepit.errors import ConfigurationError, WorkerStartFailed
 from snakepit.link.worker import (
     HostEnds,
     WorkerConfig,
@@ -21,11 +21,16 @@ from snakepit.link.worker import (
     open_channels,
 )
 from snakepit.processes.linux import IS_LINUX
-from snakepit.processes.template_client import ProcessSpec, TemplateProcess, UnsafeToFork
+from snakepit.processes.spec import ProcessSpec
+from snakepit.processes.template_client import TemplateLost, UnsafeToFork
+from snakepit.processes.templates import SharedTemplate
 from snakepit.processes.tree import ProcessTree, acquire_tree, release_tree
 from snakepit.wire.codec import encode
 from snakepit.worker.target import split_target
 
+# Seconds that a host whose loop runs may take after a call's deadline and grace to end its worker;
+# then it is the keeper's turn.
+_BACKSTOP_DELAY = 3.0
 logger = logging.getLogger("snakepit.worker")
 # Libraries read these when they are imported, so they have to be in the environment before.
 _THREAD_LIMITS = (
@@ -96,11 +101,22 @@ class PythonAdapter:
         self._forks = start == "template" and IS_LINUX
         self._in_use = False
         self._tree: ProcessTree | None = None
-        self._template: TemplateProcess | None = None
-        self._template_lock = asyncio.Lock()
+        self._template: SharedTemplate | None = None
+        self._spec: ProcessSpec | None = None
 
     def __repr__(self) -> str:
         return f"PythonAdapter({self._target!r})"
+
+    @property
+    def keeper_pid(self) -> int | None:
+        """The process id of the parent of all this adapter's processes, if it is up."""
+        tree = self._tree
+        return None if tree is None or tree.is_broken else tree.pid
+
+    @property
+    def template_pid(self) -> int | None:
+        """The process id of the template that workers are forked from, if it is up."""
+        return None if self._template is None else self._template.pid
 
     async def init(self) -> None:
         """Take this adapter for a pool; the pool calls this.
@@ -114,8 +130,22 @@ class PythonAdapter:
 
     async def start_worker(self, spec: WorkerSpec) -> WorkerProcess:
         """Start one worker process and wait until it is ready; the pool calls this."""
+        if self._spec is None:
+            self._spec = self._process_spec(spec)
+        try:
+            return await self._start_worker(spec, self._spec)
+        except TemplateLost:
+            # On channels of its own: the worker that was asked for may exist after all.
+            try:
+                return await self._start_worker(spec, self._spec)
+            except TemplateLost as error:
+                raise WorkerStartFailed(
+                    f"the template process of {self._target} died twice while it was to fork "
+                    f"{spec.worker_id}"
+                ) from error
+
+    async def _start_worker(self, spec: WorkerSpec, process_spec: ProcessSpec) -> WorkerProcess:
         tree = await self._living_tree()
-        process_spec = self._process_spec(spec)
         ends, worker_ends = self._open_channels()
         config = WorkerConfig(
             target=self._target,
@@ -127,6 +157,7 @@ class PythonAdapter:
         try:
             try:
                 pid = await self._start_process(tree, process_spec, worker_ends.fds)
+                tree.guard(pid, worker_ends.mark, spec.cancel_grace + _BACKSTOP_DELAY)
             finally:
                 worker_ends.close()
             await worker.start(tree, pid)
@@ -162,11 +193,12 @@ class PythonAdapter:
     async def terminate(self, reason: str) -> None:
         """End the template, and the keeper if no other pool of this loop uses it."""
         self._in_use = False
+        self._spec = None
         await self._release_processes()
 
     async def _release_processes(self) -> None:
         if self._template is not None:
-            self._template.close()
+            self._template.release()
             self._template = None
         if self._tree is not None:
             tree, self._tree = self._tree, None
@@ -180,29 +212,23 @@ class PythonAdapter:
         return self._tree
 
     async def _start_process(
-        self, tree: ProcessTree, spec: ProcessSpec, fds: tuple[int, int, int]
+        self, tree: ProcessTree, spec: ProcessSpec, fds: tuple[int, ...]
     ) -> int:
-        template = await self._living_template(tree, spec)
-        if template is not None:
-            return await template.fork(fds)
-        return await tree.spawn(spec.worker_argv(), env=spec.env, cwd=None, fds=fds)
+        if self._forks:
+            if self._template is None:
+                self._template = SharedTemplate.acquire(tree, spec)
+            try:
+                template = await self._template.living()
+            except UnsafeToFork as error:
+                self._stop_forking(error)
+            else:
+                return await template.fork(fds)
+        return await tree.spawn(spec.worker_argv(), env=spec.env, cwd=spec.cwd, fds=fds)
 
-    async def _living_template(
-        self, tree: ProcessTree, spec: ProcessSpec
-    ) -> TemplateProcess | None:
-        async with self._template_lock:
-            if not self._forks:
-                return None
-            if self._template is None or not self._template.is_alive:
-                template = TemplateProcess(tree, spec)
-                try:
-                    await template.start()
-                except UnsafeToFork as error:
-                    logger.warning("%s is not forked but spawned: %s", self._target, error)
-                    self._forks = False
-                    return None
-                self._template = template
-            return self._template
+    def _stop_forking(self, reason: UnsafeToFork) -> None:
+        if self._forks:
+            self._forks = False
+            logger.warning("%s is not forked but spawned: %s", self._target, reason)
 
     def _process_spec(self, spec: WorkerSpec) -> ProcessSpec:
         share = str(max(1, (os.cpu_count() or 1) // spec.pool_size))

@@ -60,6 +60,8 @@ class Death:
     def _reason(self) -> str:
         if self.kill is not None:
             return f"killed: {self.kill.reason}"
+        if self.report.reason is not None:
+            return f"killed: {self.report.reason}"
         return "its limit of CPU time is reached" if self._used_up_its_cpu_time else "crash"
 
     @property

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import os
-import signal
 import socket
 import time
 from collections.abc import Mapping
@@ -42,10 +40,9 @@ from snakepit.wire.messages import (
     read_value,
     value_frame,
 )
+from snakepit.worker.marks import create_mark
 
 logger = logging.getLogger("snakepit.worker")
-# How long the keeper may take to kill; a frozen one takes for ever.
-_KEEPER_PATIENCE = 1.0
 
 
 class WorkerEvents(Protocol):
@@ -87,17 +84,19 @@ class WorkerEnds(NamedTuple):
 
     data: socket.socket
     control: socket.socket
+    mark: int
     output: int
 
     @property
-    def fds(self) -> tuple[int, int, int]:
+    def fds(self) -> tuple[int, ...]:
         """Their descriptors in the order the worker expects."""
-        return self.data.fileno(), self.control.fileno(), self.output
+        return self.data.fileno(), self.control.fileno(), self.mark, self.output
 
     def close(self) -> None:
         """Close them: a copy in the host would hide the worker's end-of-file."""
         self.data.close()
         self.control.close()
+        os.close(self.mark)
         os.close(self.output)
 
 
@@ -106,7 +105,8 @@ def open_channels() -> tuple[HostEnds, WorkerEnds]:
     data, worker_data = socket.socketpair()
     control, worker_control = socket.socketpair()
     output, worker_output = os.pipe()
-    return HostEnds(data, control, output), WorkerEnds(worker_data, worker_control, worker_output)
+    worker_ends = WorkerEnds(worker_data, worker_control, create_mark(), worker_output)
+    return HostEnds(data, control, output), worker_ends
 
 
 class WorkerProcess:
@@ -203,14 +203,10 @@ class WorkerProcess:
             await self._end("stopped")
 
     async def _end(self, reason: str) -> None:
-        """Kill the process and wait for its end, also when the keeper does not answer."""
+        """Kill the process and wait for its end."""
         self.kill(reason)
         # Not awaited itself: a cancelled waiter would cancel the future for everybody.
-        done, _ = await asyncio.wait([self._gone], timeout=_KEEPER_PATIENCE)
-        if not done and self.pid is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
-            await asyncio.wait([self._gone])
+        await asyncio.wait([self._gone])
 
     async def discard(self) -> None:
         """Get rid of a worker that did not start, wherever it is in its start."""

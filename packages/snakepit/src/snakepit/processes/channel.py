@@ -10,7 +10,6 @@ from __future__ import annotations
 import array
 import json
 import os
-import select
 import socket
 from collections import deque
 from struct import Struct
@@ -22,7 +21,6 @@ _LENGTH = Struct("<I")
 _READ_BYTES = 1 << 16
 _MAX_FDS = 32
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_MAX_FDS * array.array("i").itemsize)
-_SEND_PATIENCE_MS = 2000
 # Or else the next process that is started inherits what was meant for another.
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
@@ -52,30 +50,31 @@ class Channel:
         self._sock.close()
 
     def send(self, message: Message, fds: tuple[int, ...] = ()) -> None:
-        """Send one message; the receiver gets duplicates of ``fds``.
+        """Send one message, for which a blocking socket waits; the receiver gets duplicates of
+        ``fds``.
 
         Raises:
-            ChannelClosed: the peer is gone, or has read nothing for 2 s.
+            ChannelClosed: the peer is gone.
         """
-        # Errors may carry details that JSON does not know; their text will do.
-        body = json.dumps({**message, "nfds": len(fds)}, default=str).encode()
-        data = memoryview(_LENGTH.pack(len(body)) + body)
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        data = memoryview(packed(message, len(fds)))
         while data:
-            try:
-                sent = self._sock.sendmsg([data], rights)
-            except BlockingIOError:
-                self._await_writable()
-                continue
-            except OSError as error:
-                raise ChannelClosed(str(error)) from error
-            data, rights = data[sent:], []
+            sent = self.send_some(data, fds)
+            data, fds = data[sent:], ()
 
-    def _await_writable(self) -> None:
-        poller = select.poll()
-        poller.register(self._sock, select.POLLOUT)
-        if not poller.poll(_SEND_PATIENCE_MS):
-            raise ChannelClosed("the peer does not read")
+    def send_some(self, data: memoryview, fds: tuple[int, ...]) -> int:
+        """Send the beginning of ``data``, and all of ``fds``; return how many bytes that were.
+
+        Raises:
+            BlockingIOError: there is no room, nothing was sent.
+            ChannelClosed: the peer is gone.
+        """
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        try:
+            return self._sock.sendmsg([data], rights)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise ChannelClosed(str(error)) from error
 
     def receive(self) -> list[tuple[Message, list[int]]]:
         """Read once; return each completed message with the descriptors sent with it, which the
@@ -112,6 +111,13 @@ class Channel:
             del self._bytes[:end]
             messages.append((message, [self._fds.popleft() for _ in range(message["nfds"])]))
         return messages
+
+
+def packed(message: Message, fd_count: int) -> bytes:
+    """The bytes of a message with which ``fd_count`` descriptors travel."""
+    # Errors may carry details that JSON does not know; their text will do.
+    body = json.dumps({**message, "nfds": fd_count}, default=str).encode()
+    return _LENGTH.pack(len(body)) + body
 
 
 def _as_fds(payload: bytes) -> array.array[int]:

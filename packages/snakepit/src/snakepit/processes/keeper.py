@@ -6,52 +6,71 @@ gone. It never runs user code.
 
 Messages from the host::
 
-    {"op": "spawn", "id": n, "argv": [...], "env": {...} | null, "cwd": "..." | null, "nfds": k}
+    {"op": "spawn", "id": n, "argv": [...], "env": {...}, "cwd": "..." | null, "nfds": k}
         the last of the k descriptors becomes the child's stdout and stderr, the others 3, 4, ...
-    {"op": "kill", "pid": p}        SIGKILL to the process group
+    {"op": "guard", "pid": p, "grace": s, "nfds": 1}
+        p is a worker and the descriptor its deadline mark; kill it s seconds after that deadline
+    {"op": "kill", "pid": p}        SIGKILL to the process group, and to what p has started
     {"op": "stop"}                  kill all, then exit
 
 and to it::
 
     {"event": "spawned", "id": n, "pid": p} | {"event": "spawn_failed", "id": n, "error": "..."}
-    {"event": "exited", "pid": p, "code": c | null, "signal": s | null}
+    {"event": "exited", "pid": p, "code": c | null, "signal": s | null, "reason": "..." | null}
+    {"event": "swept", "pids": [...]}     orphans of earlier hosts that were killed
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import itertools
 import os
 import select
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from typing import NoReturn
 
 from snakepit.processes.channel import Channel, ChannelClosed, Message
-from snakepit.processes.linux import become_subreaper, die_with_parent
+from snakepit.processes.launch import start_program
+from snakepit.processes.linux import become_subreaper, children_of, descendants_of
+from snakepit.processes.reaping import is_child, kill_group, next_exit, reap, wait_for_exit
+from snakepit.processes.sweep import environment_of, kill_orphan, look_for_orphans
+from snakepit.worker.marks import RUN_VARIABLE, WORKER_VARIABLE, read_mark
 
-_FIRST_CHILD_FD = 3
-# Where neither pidfd nor end-of-file shows the host's death, its pid is looked at this often.
+# How often marks are looked at, and the host's pid where nothing else shows its death.
 _POLL_MS = 200
-_CHILDREN_FILE = "/proc/self/task/{pid}/children"
+_END_PATIENCE = 5.0
+# Processes that are looked at between two looks at the channel.
+_SWEEP_STEP = 20
 
 
-def main(fd: int, host_pid: int) -> None:
-    """Run the keeper on the channel ``fd`` until its host ends or says stop."""
+def main(fd: int, host_pid: int, lost_runs: Sequence[str]) -> None:
+    """Run the keeper on the channel ``fd`` until its host ends or says stop.
+
+    ``lost_runs`` are those of this host whose keeper has died.
+    """
     os.set_inheritable(fd, False)  # it had to be inheritable to get here
     become_subreaper()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Keeper(Channel(socket.socket(fileno=fd)), host_pid).run()
+    Keeper(Channel(socket.socket(fileno=fd)), host_pid, lost_runs).run()
 
 
 class Keeper:
     """The loop of the keeper process."""
 
-    def __init__(self, channel: Channel, host_pid: int) -> None:
+    def __init__(self, channel: Channel, host_pid: int, lost_runs: Sequence[str]) -> None:
         self._channel = channel
         self._host_pid = host_pid
         self._host_fd: int | None = None
+        self._spawned: set[int] = set()
+        # The workers' marks, and how long after a deadline each is to be killed.
+        self._guarded: dict[int, tuple[int, float]] = {}
+        self._overdue: set[int] = set()
+        self._orphans = look_for_orphans(lost_runs)
+        self._sweeping = True
+        self._swept: list[int] = []
         self._wakeup_read, wakeup_write = os.pipe()
         os.set_blocking(wakeup_write, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -76,7 +95,7 @@ class Keeper:
         """Serve until the host is gone."""
         try:
             while True:
-                ready = [fd for fd, _ in self._poller.poll(_POLL_MS)]
+                ready = [fd for fd, _ in self._poller.poll(0 if self._sweeping else _POLL_MS)]
                 if self._host_is_gone(ready):
                     return
                 if self._wakeup_read in ready:
@@ -85,6 +104,9 @@ class Keeper:
                 if self._channel.fileno() in ready:
                     for message, fds in self._channel.receive():
                         self._handle(message, fds)
+                self._kill_overdue(time.monotonic())
+                if self._sweeping:
+                    self._sweep_on()
         except ChannelClosed:
             pass
         finally:
@@ -97,17 +119,23 @@ class Keeper:
         match message["op"]:
             case "spawn":
                 self._spawn(message, fds)
+            case "guard":
+                self._guard(message, fds)
             case "kill":
                 self._kill(message["pid"])
             case "stop":
                 raise ChannelClosed("told to stop")
 
+    # --- starting and killing ------------------------------------------------------------------
+
     def _spawn(self, message: Message, fds: list[int]) -> None:
+        env = message["env"] | {RUN_VARIABLE: os.environ[RUN_VARIABLE]}
         try:
-            pid = _fork_exec(message["argv"], message["env"], message["cwd"], fds)
+            pid = start_program(message["argv"], env, message["cwd"], fds)
         except OSError as error:
             reply = {"event": "spawn_failed", "id": message["id"], "error": str(error)}
         else:
+            self._spawned.add(pid)
             reply = {"event": "spawned", "id": message["id"], "pid": pid}
         finally:
             for fd in fds:
@@ -116,101 +144,96 @@ class Keeper:
 
     def _kill(self, pid: int) -> None:
         # Only a child that is not reaped yet: its pid can't have been given to another process.
-        with contextlib.suppress(ChildProcessError):
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            _kill_group(pid)
+        if self._is_child(pid):
+            # Before it is dead: then nothing shows any more what it has started.
+            descendants = descendants_of(pid)
+            for target in [pid, *descendants]:
+                kill_group(target)
+
+    def _is_child(self, pid: int) -> bool:
+        return pid in self._spawned or is_child(pid)
+
+    # --- deadlines -----------------------------------------------------------------------------
+
+    def _guard(self, message: Message, fds: list[int]) -> None:
+        (mark,) = fds
+        if self._is_child(message["pid"]):
+            self._guarded[message["pid"]] = mark, message["grace"]
+        else:
+            os.close(mark)  # it has died already
+
+    def _kill_overdue(self, now: float) -> None:
+        for pid, (mark, grace) in self._guarded.items():
+            deadline = read_mark(mark)
+            if deadline is not None and now > deadline + grace and pid not in self._overdue:
+                self._overdue.add(pid)
+                self._kill(pid)
+
+    # --- reaping -------------------------------------------------------------------------------
 
     def _reap(self) -> None:
-        with contextlib.suppress(ChildProcessError):
-            while info := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                # While the zombie is there its group id can't be reused, so the group dies before
-                # it is reaped.
-                _kill_group(info.si_pid)
-                os.waitpid(info.si_pid, 0)
-                exited = info.si_code == os.CLD_EXITED
-                self._channel.send(
-                    {
-                        "event": "exited",
-                        "pid": info.si_pid,
-                        "code": info.si_status if exited else None,
-                        "signal": None if exited else info.si_status,
-                    }
-                )
+        while (ended := next_exit()) is not None:
+            # While the zombie is there its group id can't be reused, so the group dies before it
+            # is reaped.
+            kill_group(ended.pid)
+            self._kill_escaped_from(ended.pid)
+            reap(ended.pid)
+            overdue = ended.pid in self._overdue
+            self._forget(ended.pid)
+            self._channel.send(
+                {
+                    "event": "exited",
+                    "pid": ended.pid,
+                    "code": ended.code,
+                    "signal": ended.signal,
+                    "reason": "a call of it was past its deadline, and the host busy or blocked"
+                    if overdue
+                    else None,
+                }
+            )
+
+    def _forget(self, pid: int) -> None:
+        self._spawned.discard(pid)
+        self._overdue.discard(pid)
+        if pid in self._guarded:
+            os.close(self._guarded.pop(pid)[0])
+
+    def _kill_escaped_from(self, worker: int) -> None:
+        """Kill what a dead worker had started in sessions of their own.
+
+        With the worker's death they have become children of this process.
+        """
+        if worker not in self._guarded:
+            return
+        for pid in children_of(os.getpid()):
+            known = pid in self._guarded or pid in self._spawned
+            if not known and environment_of(pid).get(WORKER_VARIABLE) == str(worker):
+                self._kill(pid)
+
+    # --- orphans -------------------------------------------------------------------------------
+
+    def _sweep_on(self) -> None:
+        """Look at some more processes for what an earlier, killed host has left."""
+        step = list(itertools.islice(self._orphans, _SWEEP_STEP))
+        for orphan in step:
+            if orphan is not None:
+                kill_orphan(orphan)
+                self._swept.append(orphan.pid)
+        if len(step) < _SWEEP_STEP:
+            self._sweeping = False
+            if self._swept:
+                self._channel.send({"event": "swept", "pids": self._swept})
+
+    # --- the end -------------------------------------------------------------------------------
 
     def _end(self) -> NoReturn:
         """Kill every child, and every orphan that falls to this process thereby; then exit."""
-        end = time.monotonic() + 5.0
+        end = time.monotonic() + _END_PATIENCE
         with contextlib.suppress(ChildProcessError):
             while time.monotonic() < end:
-                for pid in _children():
-                    _kill_group(pid)
-                info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-                if info is not None:
-                    _kill_group(info.si_pid)
-                    os.waitpid(info.si_pid, 0)
+                for pid in children_of(os.getpid()):
+                    kill_group(pid)
+                pid = wait_for_exit()
+                kill_group(pid)
+                reap(pid)
         os._exit(0)
-
-
-def _children() -> list[int]:
-    try:
-        with open(_CHILDREN_FILE.format(pid=os.getpid())) as file:
-            return [int(pid) for pid in file.read().split()]
-    except FileNotFoundError:
-        return []
-
-
-def _kill_group(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-    # A process that died, or was caught, before it led a group of its own.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def _fork_exec(argv: list[str], env: dict[str, str] | None, cwd: str | None, fds: list[int]) -> int:
-    """Start ``argv``; return its pid once it executes. Raises OSError when it can't."""
-    keeper = os.getpid()
-    error_read, error_write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        _child(argv, env, cwd, fds, error_write, keeper)
-    os.close(error_write)
-    with open(error_read, "rb") as errors:
-        failure = errors.read()  # ends when exec closes the other end
-    if failure:
-        os.waitpid(pid, 0)
-        errno = int(failure)
-        raise OSError(errno, os.strerror(errno), argv[0])
-    return pid
-
-
-def _child(
-    argv: list[str],
-    env: dict[str, str] | None,
-    cwd: str | None,
-    fds: list[int],
-    error_fd: int,
-    keeper: int,
-) -> None:
-    try:
-        die_with_parent(keeper)
-        os.setpgid(0, 0)
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_DFL)
-        if cwd is not None:
-            os.chdir(cwd)
-        # First out of the way, then to their places: a target may be the source of another.
-        spare = _FIRST_CHILD_FD + len(fds)
-        *channels, output, error_fd = (_dup_from(fd, spare) for fd in [*fds, error_fd])
-        for target, fd in [*enumerate(channels, _FIRST_CHILD_FD), (1, output), (2, output)]:
-            os.dup2(fd, target, inheritable=True)
-        os.execve(argv[0], argv, os.environ if env is None else env)
-    except OSError as error:
-        os.write(error_fd, str(error.errno).encode())
-    finally:
-        os._exit(127)
-
-
-def _dup_from(fd: int, lowest: int) -> int:
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)

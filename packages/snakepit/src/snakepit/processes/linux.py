@@ -1,4 +1,6 @@
-"""The few Linux facilities that the standard library does not wrap. Each is a no-op elsewhere."""
+"""The few Linux facilities that the standard library does not wrap. Elsewhere each does nothing, or
+finds nothing.
+"""
 
 from __future__ import annotations
 
@@ -24,20 +26,42 @@ def become_subreaper() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def die_with_parent(parent: int, *, patience: float = 5.0) -> None:
+def die_with_parent(parent: int, *, through: int | None = None, patience: float = 5.0) -> None:
     """Have the kernel kill this process when ``parent`` dies; wait until it is the parent.
 
-    A process that was forked twice is adopted by ``parent`` a moment after its own parent's exit,
-    and the death signal is bound to the parent of the moment of the call. Ends this process if
-    ``parent`` never becomes its parent.
+    A process that was forked twice is adopted by ``parent`` a moment after the exit of the process
+    between, ``through``; and the death signal is bound to the parent of the moment of the call.
+    Ends this process if ``parent`` is not to become its parent.
     """
     if not IS_LINUX:
         return
     end = time.monotonic() + patience
-    while os.getppid() != parent:
-        if time.monotonic() > end:
+    while (found := os.getppid()) != parent:
+        if found != through or time.monotonic() > end:
             os._exit(1)
         time.sleep(0.0002)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of a process, zombies included; empty if that can't be read."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children") as file:
+                found += map(int, file.read().split())
+    except OSError:
+        pass  # it has ended
+    return found
+
+
+def descendants_of(pid: int) -> list[int]:
+    """The children of a process, their children, and so on."""
+    found: list[int] = []
+    todo = children_of(pid)
+    while todo:
+        found += todo
+        todo = [child for parent in todo for child in children_of(parent)]
+    return found

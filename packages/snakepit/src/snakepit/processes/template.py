@@ -6,8 +6,9 @@ becomes their parent and can read how they ended, also after the template's own 
 
 Messages from the host::
 
-    {"op": "prepare", "sys_path": [...] | null, "target": "pkg.mod:Class", "preload": [...]}
-    {"op": "fork", "id": n, "nfds": 3}     the worker's data, control and output descriptors
+    {"op": "prepare", "version": "...", "sys_path": [...] | null, "target": "pkg.mod:Class",
+     "preload": [...]}
+    {"op": "fork", "id": n, "nfds": 4}     the worker's data, control, mark and output descriptors
 
 and to it::
 
@@ -26,16 +27,17 @@ import socket
 import sys
 import threading
 
-from snakepit.errors import error_to_wire
+from snakepit.errors import VersionMismatch, error_to_wire
 from snakepit.processes.channel import Channel, ChannelClosed, Message
 from snakepit.processes.linux import die_with_parent
+from snakepit.version import __version__
 from snakepit.worker.main import WorkerDescriptors, run_worker
 from snakepit.worker.target import import_for_worker, load_target
 
 
-def main(fd: int) -> None:
-    """Serve fork requests on the channel ``fd`` until the host closes it."""
-    channel = Channel(socket.socket(fileno=fd))
+def main() -> None:
+    """Serve fork requests on the channel, descriptor 3, until the host closes it."""
+    channel = Channel(socket.socket(fileno=3))
     try:
         _serve(channel)
     except ChannelClosed:
@@ -56,6 +58,7 @@ def _serve(channel: Channel) -> None:
 
 def _prepare(channel: Channel, message: Message) -> None:
     try:
+        _require_version(message["version"])
         if message["sys_path"] is not None:
             sys.path[:] = message["sys_path"]
         for name in message["preload"]:
@@ -77,6 +80,16 @@ def _prepare(channel: Channel, message: Message) -> None:
     gc.disable()
     gc.freeze()
     channel.send({"event": "ready"})
+
+
+def _require_version(theirs: str) -> None:
+    """These messages are no protocol for others: both ends have to be of one version."""
+    if theirs != __version__:
+        raise VersionMismatch(
+            f"{sys.executable} has snakepit {__version__}, the host {theirs}; install the same "
+            "version in both, or use start='spawn', which needs no more than the same protocol",
+            details={"ours": __version__, "theirs": theirs},
+        )
 
 
 def unsafe_to_fork() -> list[str]:
@@ -105,52 +118,64 @@ def _native_thread_count() -> int:
 
 
 def _fork_worker(channel: Channel, message: Message, fds: list[int]) -> None:
-    keeper = os.getppid()
     sys.stdout.flush()
     sys.stderr.flush()
+    try:
+        pid = _fork_twice(channel, fds)
+    except OSError as error:
+        channel.send({"event": "fork_failed", "id": message["id"], "error": str(error)})
+    else:
+        channel.send({"event": "forked", "id": message["id"], "pid": pid})
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _fork_twice(channel: Channel, fds: list[int]) -> int:
+    """Fork a worker that becomes the keeper's child; return its pid."""
+    keeper = os.getppid()
     pid_read, pid_write = os.pipe()
     try:
         middle = os.fork()
         if middle == 0:
             _middle(channel, fds, keeper, pid_read, pid_write)
-        os.close(pid_write)
-        answer = os.read(pid_read, 32)
-        os.waitpid(middle, 0)
-        if not answer:
-            raise OSError("the second fork failed; is the machine out of memory or processes?")
-    except OSError as error:
-        channel.send({"event": "fork_failed", "id": message["id"], "error": str(error)})
-    else:
-        channel.send({"event": "forked", "id": message["id"], "pid": int(answer)})
-    finally:
+    except OSError:
         os.close(pid_read)
-        for fd in fds:
-            os.close(fd)
+        raise
+    finally:
+        os.close(pid_write)
+    answer = os.read(pid_read, 32)
+    os.close(pid_read)
+    os.waitpid(middle, 0)
+    if not answer:
+        raise OSError("the second fork failed; is the machine out of memory or processes?")
+    return int(answer)
 
 
 def _middle(channel: Channel, fds: list[int], keeper: int, pid_read: int, pid_write: int) -> None:
     try:
+        middle = os.getpid()
         pid = os.fork()
         if pid == 0:
             os.close(pid_read)
             os.close(pid_write)
             channel.close()
-            _become_worker(fds, keeper)
+            _become_worker(fds, keeper, middle)
         os.write(pid_write, str(pid).encode())
     finally:
         os._exit(0)
 
 
-def _become_worker(fds: list[int], keeper: int) -> None:
-    data, control, output = fds
-    die_with_parent(keeper)
+def _become_worker(fds: list[int], keeper: int, middle: int) -> None:
+    data, control, mark, output = fds
+    die_with_parent(keeper, through=middle)
     os.setpgid(0, 0)
     os.dup2(output, 1, inheritable=True)
     os.dup2(output, 2, inheritable=True)
     os.close(output)
     gc.enable()
     _reseed()
-    run_worker(WorkerDescriptors(data, control))
+    run_worker(WorkerDescriptors(data, control, mark))
 
 
 def _reseed() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import os
 import signal
 import socket
@@ -12,33 +13,45 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from snakepit.errors import PoolBroken, WorkerStartFailed
-from snakepit.processes.channel import Channel, ChannelClosed, Message
+from snakepit.processes.channel import ChannelClosed, Message
+from snakepit.processes.host_channel import HostChannel
+from snakepit.processes.reaping import kill_group
+from snakepit.processes.spec import PACKAGE_ROOT
+from snakepit.processes.sweep import RunMark
+from snakepit.worker.marks import RUN_VARIABLE
 
+logger = logging.getLogger("snakepit.worker")
 # Seconds. The kernel reports a death by end-of-file at once; how it came about, the keeper tells a
 # moment later.
 CAUSE_PATIENCE = 0.05
-# How long a keeper may take to end, and how long an exit waits for its watcher.
+# How long a keeper may take to end, to kill and to start a process; one that takes longer
+# is frozen. And how long an exit waits for its watcher.
 _STOP_PATIENCE = 1.0
+_KILL_PATIENCE = 1.0
+_SPAWN_PATIENCE = 5.0
 _UNWATCHED_KEPT = 5.0
 _T = TypeVar("_T")
 # -I and -S: the keeper needs nothing but the standard library, and starts in a third of the time.
 _KEEPER_CODE = (
     "import sys; sys.path.append(sys.argv[1]); from snakepit.processes.keeper import main; "
-    "main(int(sys.argv[2]), int(sys.argv[3]))"
+    "main(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])"
 )
-PACKAGE_ROOT = str(Path(__file__).parents[2])
 
 
 @dataclass(frozen=True, slots=True)
 class ExitReport:
-    """How a process ended: an exit code, a signal's name, or neither when nobody could read it."""
+    """How a process ended: an exit code, a signal's name, or neither when nobody could read it.
+
+    ``reason`` is why the keeper killed it by itself. ``keeper_died``: it ended with its keeper.
+    """
 
     code: int | None = None
     signal: str | None = None
+    reason: str | None = None
+    keeper_died: bool = False
 
     def __str__(self) -> str:
         if self.signal is not None:
@@ -55,22 +68,23 @@ class ProcessTree:
         self._ids = itertools.count(1)
         self._spawning: dict[int, asyncio.Future[int]] = {}
         self._exits: dict[int, asyncio.Future[ExitReport]] = {}
+        self._killing: dict[int, asyncio.TimerHandle] = {}
         self._closed = self._loop.create_future()
+        self._run_mark = RunMark.new()
         ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        self._channel = Channel(ours)
+        self._channel = HostChannel(ours, self._handle, self._on_keeper_gone)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _KEEPER_CODE,
-                 PACKAGE_ROOT, str(theirs.fileno()), str(os.getpid())],
+                 PACKAGE_ROOT, str(theirs.fileno()), str(os.getpid()), *_lost_runs],
                 pass_fds=(theirs.fileno(),),
+                env={**os.environ, RUN_VARIABLE: str(self._run_mark)},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 # A Ctrl-C in the host's terminal must not reach the workers before the host
                 # decides.
                 start_new_session=True,
             )  # fmt: skip
-        self._loop.add_reader(ours, self._on_readable)
 
     @property
     def pid(self) -> int:
@@ -86,7 +100,7 @@ class ProcessTree:
         self,
         argv: Sequence[str],
         *,
-        env: dict[str, str] | None,
+        env: dict[str, str],
         cwd: str | None,
         fds: tuple[int, ...],
     ) -> int:
@@ -95,22 +109,47 @@ class ProcessTree:
 
         Raises:
             WorkerStartFailed: it can't be executed.
-            PoolBroken: the keeper died meanwhile.
+            PoolBroken: the keeper died meanwhile, or was frozen and is dead now.
         """
         number = next(self._ids)
         future: asyncio.Future[int] = self._loop.create_future()
         self._spawning[number] = future
         message = {"op": "spawn", "id": number, "argv": list(argv), "env": env, "cwd": cwd}
-        self._send(message, fds)
         try:
+            self._send(message, fds)
+            done, _ = await asyncio.wait([future], timeout=_SPAWN_PATIENCE)
+            if not done:
+                logger.warning("the keeper (pid %s) does not answer and is replaced", self.pid)
+                self._abandon()
             return await future
         finally:
             self._spawning.pop(number, None)
 
+    def guard(self, pid: int, mark: int, grace: float) -> None:
+        """Have the keeper kill the worker ``pid``, ``grace`` seconds after the deadline that its
+        ``mark`` shows.
+
+        The mark's descriptor remains the caller's.
+        """
+        with contextlib.suppress(PoolBroken):
+            self._send({"op": "guard", "pid": pid, "grace": grace}, (mark,))
+
     def kill(self, pid: int) -> None:
-        """Send SIGKILL to the process group of ``pid``, unless it has ended."""
+        """Send SIGKILL to the process group of ``pid`` and to all it has started, unless it has
+        ended.
+        """
         with contextlib.suppress(PoolBroken):
             self._send({"op": "kill", "pid": pid})
+            if pid not in self._killing:
+                self._killing[pid] = self._loop.call_later(_KILL_PATIENCE, self._kill_self, pid)
+
+    def _kill_self(self, pid: int) -> None:
+        """Kill in the place of a keeper that does not answer."""
+        del self._killing[pid]
+        exited = self._exits.get(pid)
+        # Its number can't be another's: the keeper has not reaped it, or would have said so.
+        if exited is not None and not exited.done():
+            kill_group(pid)
 
     def watch(self, pid: int) -> asyncio.Future[ExitReport]:
         """A future for how ``pid`` ends; it may have ended already."""
@@ -118,7 +157,7 @@ class ProcessTree:
         if future is None:
             future = self._exits[pid] = self._loop.create_future()
             if self.is_broken:
-                future.set_result(ExitReport())
+                future.set_result(ExitReport(keeper_died=True))
         return future
 
     def forget(self, pid: int) -> None:
@@ -135,13 +174,6 @@ class ProcessTree:
                 "the keeper process is gone, and with it all workers; they are being started again"
             ) from error
 
-    def _on_readable(self) -> None:
-        try:
-            for message, _ in self._channel.receive():
-                self._handle(message)
-        except ChannelClosed:
-            self._on_keeper_gone()
-
     def _handle(self, message: Message) -> None:
         match message["event"]:
             case "spawned":
@@ -153,29 +185,42 @@ class ProcessTree:
                         WorkerStartFailed(f"can't be executed: {message['error']}")
                     )
             case "exited":
-                number = message["signal"]
-                name = None if number is None else _signal_name(number)
-                pid = message["pid"]
-                if pid not in self._exits:
-                    # One whose start is not reported yet, or an orphan that nobody watches.
-                    self._loop.call_later(_UNWATCHED_KEPT, self._exits.pop, pid, None)
-                _resolve(self.watch(pid), ExitReport(message["code"], name))
+                self._on_exited(message)
+            case "swept":
+                logger.warning(
+                    "killed the processes %s, which an earlier host had left", message["pids"]
+                )
+
+    def _on_exited(self, message: Message) -> None:
+        pid, number = message["pid"], message["signal"]
+        name = None if number is None else _signal_name(number)
+        if pid not in self._exits:
+            # One whose start is not reported yet, or an orphan that nobody watches.
+            self._loop.call_later(_UNWATCHED_KEPT, self._exits.pop, pid, None)
+        if pid in self._killing:
+            self._killing.pop(pid).cancel()
+        _resolve(self.watch(pid), ExitReport(message["code"], name, message["reason"]))
 
     def _on_keeper_gone(self) -> None:
         if self.is_broken:
             return
-        self._loop.remove_reader(self._channel)
         self._channel.close()
+        self._process.kill()
         self._closed.set_result(None)
+        for timer in self._killing.values():
+            timer.cancel()
         for future in self._spawning.values():
-            future.set_exception(PoolBroken("the keeper process died while it started a worker"))
+            if not future.done():
+                future.set_exception(
+                    PoolBroken("the keeper process died while it started a worker")
+                )
         for pid, exit_future in self._exits.items():
             if not exit_future.done():
                 # The kernel kills the workers with their parent, but not what they started.
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(pid, signal.SIGKILL)
-                exit_future.set_result(ExitReport())
-        self._process.wait()
+                kill_group(pid)
+                exit_future.set_result(ExitReport(keeper_died=True))
+        if self._process.wait() != 0:
+            _lost_runs.add(self._run_mark.run_id)
 
     async def _stop(self) -> None:
         with contextlib.suppress(PoolBroken):
@@ -194,6 +239,8 @@ class ProcessTree:
             self._process.wait()
 
 
+# Runs of this process whose keeper died too early: the next one ends what is left of them.
+_lost_runs: set[str] = set()
 _trees: dict[asyncio.AbstractEventLoop, ProcessTree] = {}
 
 

@@ -76,6 +76,7 @@ class Workforce:
         size: int,
         concurrency: int,
         start_timeout: float,
+        cancel_grace: float,
         host_functions: Mapping[str, HostFunction],
         recycle: RecyclePolicy | None = None,
         heartbeat: Heartbeat | None = None,
@@ -94,6 +95,7 @@ class Workforce:
         self._name = name
         self.concurrency = concurrency
         self._start_timeout = start_timeout
+        self._cancel_grace = cancel_grace
         self._host_functions = host_functions
         self._policy = recycle or RecyclePolicy()
         self._max_calls = self._policy.max_calls or math.inf
@@ -160,6 +162,7 @@ class Workforce:
             worker_id=worker_id,
             pool_size=self.size,
             concurrency=self.concurrency,
+            cancel_grace=self._cancel_grace,
             host_functions=self._host_functions,
         )
         self.starting += 1

@@ -22,7 +22,7 @@ from snakepit.adapter import WorkerSpec
 from snakepit.errors import ConfigurationError
 from snakepit.link.worker import HostEnds, WorkerEnds
 from snakepit.options import whole_number
-from snakepit.processes.template_client import ProcessSpec
+from snakepit.processes.spec import ProcessSpec
 from snakepit.python_adapter import PythonAdapter
 from snakepit.testing.frame_proxy import FrameProxy
 from snakepit.testing.gates import Gate
@@ -244,10 +244,10 @@ class _FaultySpec(ProcessSpec):
     plan: str
 
     def template_argv(self) -> list[str]:
-        return self._argv(_entry("template_main", self.plan))
+        return self._argv("snakepit.testing.faulty_worker", "template_main", self.plan)
 
     def worker_argv(self) -> list[str]:
-        return self._argv(_entry("worker_main", self.plan))
+        return self._argv("snakepit.testing.faulty_worker", "worker_main", self.plan)
 
 
 class FaultyAdapter(PythonAdapter):
@@ -285,10 +285,6 @@ class FaultyAdapter(PythonAdapter):
         await super().terminate(reason)
         if self._proxy is not None:
             self._proxy.close()
-
-
-def _entry(function: str, plan: str) -> str:
-    return f"from snakepit.testing.faulty_worker import {function}; {function}({plan!r})"
 
 
 def _as_mapping(instance: Any) -> dict[str, Any]:

@@ -25,7 +25,6 @@ from snakepit.testing.gates import apass_gate, pass_gate
 from snakepit.wire.frames import HEADER_BYTES, Frame, FrameDecoder, FrameType
 from snakepit.wire.messages import read_call
 from snakepit.worker import main as worker_entry
-from snakepit.worker.main import WorkerDescriptors, run_worker
 from snakepit.worker.port import Port
 from snakepit.worker.registry import Command, CommandKind, commands_of
 
@@ -43,7 +42,7 @@ class FaultRaised(RuntimeError):
 def worker_main(plan: str) -> None:
     """Run a worker that was not forked, with the faults of ``plan``."""
     _install(plan)
-    run_worker(WorkerDescriptors(3, 4))
+    worker_entry.main()
 
 
 def template_main(plan: str) -> None:
@@ -51,7 +50,7 @@ def template_main(plan: str) -> None:
     _install(plan)
     from snakepit.processes.template import main
 
-    main(3)
+    main()
 
 
 def _install(plan: str) -> None:

@@ -58,10 +58,10 @@ def kill_template(adapter: PythonAdapter) -> int:
     Raises:
         LookupError: it has no living template: it spawns its workers, or has started none.
     """
-    template = adapter._template
-    if template is None or template._pid is None or not template.is_alive:
+    pid = adapter.template_pid
+    if pid is None:
         raise LookupError(f"{adapter!r} has no template process")
-    return _kill(template._pid)
+    return _kill(pid)
 
 
 def kill_keeper(adapter: PythonAdapter) -> int:
@@ -70,9 +70,10 @@ def kill_keeper(adapter: PythonAdapter) -> int:
     Raises:
         LookupError: it has started no process yet.
     """
-    if adapter._tree is None or adapter._tree.is_broken:
+    pid = adapter.keeper_pid
+    if pid is None:
         raise LookupError(f"{adapter!r} has no keeper process")
-    return _kill(adapter._tree.pid)
+    return _kill(pid)
 
 
 @contextlib.contextmanager

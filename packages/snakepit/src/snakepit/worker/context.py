@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any, Protocol
 
 from snakepit.errors import NoCurrentCall
 from snakepit.wire.messages import CallRequest
+from snakepit.worker.marks import DeadlineMark
 
 
 class HostCaller(Protocol):
@@ -83,6 +84,8 @@ class CallContext:
 
 _current: ContextVar[CallContext] = ContextVar("snakepit_current_call")
 _engines: list[HostCaller] = []
+_marks: list[DeadlineMark] = []
+Entered = tuple[Token[CallContext], float | None]
 
 
 def current_call() -> CallContext:
@@ -107,11 +110,24 @@ def serve_with(engine: HostCaller) -> None:
     _engines[:] = [engine]
 
 
-def enter_call(context: CallContext) -> Any:
-    """Make ``context`` current in this execution context; returns the token for ``leave_call``."""
-    return _current.set(context)
+def mark_deadlines(mark: DeadlineMark) -> None:
+    """Show on ``mark`` the earliest deadline of the calls that run."""
+    _marks[:] = [mark]
 
 
-def leave_call(token: Any) -> None:
-    """Undo ``enter_call``."""
+def enter_call(context: CallContext) -> Entered:
+    """Make ``context`` current in this execution context; returns what ``leave_call`` needs."""
+    deadline = context.deadline
+    if deadline is not None:
+        for mark in _marks:
+            mark.enter(deadline)
+    return _current.set(context), deadline
+
+
+def leave_call(entered: Entered) -> None:
+    """Undo ``enter_call``: the call has ended."""
+    token, deadline = entered
     _current.reset(token)
+    if deadline is not None:
+        for mark in _marks:
+            mark.leave(deadline)

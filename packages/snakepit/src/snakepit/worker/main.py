@@ -16,7 +16,9 @@ from snakepit.wire.exchange import SEGMENTS_FEATURE, common_features, own_featur
 from snakepit.wire.frames import PROTOCOL_VERSIONS, Frame, FrameType
 from snakepit.wire.messages import message_frame, read_body, value_frame
 from snakepit.worker.concurrent import ConcurrentEngine
+from snakepit.worker.context import mark_deadlines
 from snakepit.worker.control import start_control_thread
+from snakepit.worker.marks import WORKER_VARIABLE, DeadlineMark
 from snakepit.worker.port import Port
 from snakepit.worker.registry import Command, commands_of
 from snakepit.worker.segments import ControlPort
@@ -25,10 +27,18 @@ from snakepit.worker.target import load_target
 
 
 class WorkerDescriptors(NamedTuple):
-    """What a worker is born with, besides its standard streams: its ends of the channels."""
+    """What a worker is born with, besides its standard streams: its ends of the channels, and its
+    deadline mark.
+    """
 
     data: int
     control: int
+    mark: int
+
+
+def main() -> NoReturn:
+    """The program of a worker that is spawned, with its descriptors from 3 on."""
+    run_worker(WorkerDescriptors(3, 4, 5))
 
 
 def run_worker(descriptors: WorkerDescriptors) -> NoReturn:
@@ -50,6 +60,8 @@ def run_worker(descriptors: WorkerDescriptors) -> NoReturn:
 
 
 def _serve(descriptors: WorkerDescriptors) -> int:
+    os.environ[WORKER_VARIABLE] = str(os.getpid())
+    mark_deadlines(DeadlineMark(descriptors.mark))
     port = Port(socket.socket(fileno=descriptors.data))
     config = _handshake(port)
     try:
