@@ -11,7 +11,7 @@ import pytest
 from snakepit import _error_base, _error_text, nesting
 from snakepit.calls import TRANSITIONS
 from snakepit.errors import EncodeError, error_to_wire
-from snakepit.wire import arrays, codec, exchange, frames, segments
+from snakepit.wire import arrays, codec, exchange, explain, frames, segments
 from snakepit.wire.messages import CallRequest, call_frame, value_frame
 from snakepit.wire.values import Ext
 
@@ -83,7 +83,8 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert segments.MAX_SEGMENT_BYTES == GIB
     assert limits() == {
         "body length, with what it has in segments": 1,
-        "nesting depth of a body": codec.MAX_DEPTH,
+        "nesting depth of a body": explain.MAX_DEPTH,
+        "arrays, maps and extensions in a body": codec.MAX_OBJECTS,
         "nesting depth of calls": nesting._MAX_CALL_DEPTH,
         "nesting depth of a structured dtype": arrays.MAX_DTYPE_DEPTH,
         "dimensions of an array": arrays.MAX_DIMENSIONS,

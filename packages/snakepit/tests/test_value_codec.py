@@ -28,7 +28,8 @@ from snakepit.errors import (
     WorkerLost,
 )
 from snakepit.wire import codec
-from snakepit.wire.codec import MAX_DEPTH, decode, encode, encode_fields
+from snakepit.wire.codec import decode, encode, encode_fields
+from snakepit.wire.explain import MAX_DEPTH
 from snakepit.wire.values import Ext
 
 

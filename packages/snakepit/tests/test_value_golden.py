@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 
 from snakepit.errors import DecodeError, SnakepitError, error_from_wire
-from snakepit.wire.codec import MAX_DEPTH, decode, encode, resolve
+from snakepit.wire.codec import decode, encode, resolve
+from snakepit.wire.explain import MAX_DEPTH
 from snakepit.wire.memory import create_memory
 from snakepit.wire.segments import IncomingSegments, Leases
 from snakepit.wire.values import Ext

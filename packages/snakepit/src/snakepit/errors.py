@@ -444,17 +444,21 @@ class DecodeError(_PathError):
     outcome = Outcome.UNKNOWN
 
 
-class PayloadTooLarge(ValueTransportError):
-    """An encoded value is larger than the limit (both in bytes). Send it in parts or by a file."""
+class PayloadTooLarge(_PathError):
+    """An encoded value is larger than the limit (both in bytes). Send it in parts or by a file.
+
+    ``path`` is that of its largest part.
+    """
 
     code = "payload_too_large"
 
     @classmethod
-    def of(cls, size: int, limit: int) -> PayloadTooLarge:
-        """Return the error for a value of ``size`` bytes."""
+    def of(cls, size: int, limit: int, path: str | None = None) -> PayloadTooLarge:
+        """Return the error for a value of ``size`` bytes, with its largest part at ``path``."""
+        largest = "" if path is None else f" (most of it at {path})"
         return cls(
-            f"the encoded value has {size} bytes, the limit is {limit}; send it in parts",
-            details={"size": size, "limit": limit},
+            f"the encoded value has {size} bytes{largest}, the limit is {limit}; send it in parts",
+            details={"size": size, "limit": limit, "path": path},
         )
 
     @property

@@ -88,6 +88,11 @@ def _plain(value: Any) -> _Plain:
     return _Plain(array, description, order)
 
 
+def check_array(value: Any) -> None:
+    """Raise what encoding an array raises."""
+    _plain(value)
+
+
 def array_to_bytes(value: Any) -> bytes:
     """Return the payload for an array or scalar.
 

@@ -49,27 +49,26 @@ Everything runs in the calling thread; all functions may be called from several 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgpack
 
 from snakepit import _error_text as text
-from snakepit.errors import DecodeError, EncodeError, PayloadTooLarge, SnakepitError
+from snakepit.errors import DecodeError
 from snakepit.wire import placing, values
-from snakepit.wire._refusal import Refusal
+from snakepit.wire.explain import cause_of, explain, too_large
+from snakepit.wire.locate import path_of_failure, shown
 from snakepit.wire.segments import SEGMENT_THRESHOLD, Leases, OutgoingSegments
 
-#: Levels of msgpack arrays and maps in one value; a mark adds one. msgpack's C code has this very
-#: limit in both directions, so that it costs nothing; a test compares the two.
-MAX_DEPTH = 1024
+#: Arrays, maps and extensions in one value: a byte of such takes up to a hundred in memory.
+MAX_OBJECTS = 1 << 22
 #: Bytes of one encoded value, unless the caller says otherwise.
 MAX_PAYLOAD_BYTES = 1 << 30
 
 # A packer keeps its buffer, which has grown to its largest value: only small ones are kept.
 _KEEP_BYTES = 1 << 16
 _NEW_BUFFER_BYTES = 1 << 12
-_SHOWN_PATH = 120
 
 # Making a packer costs as much as packing a small value, so idle ones are kept. Taking one out
 # is atomic: no two threads share one, nor do an encoding and one that user code runs inside it.
@@ -94,9 +93,9 @@ def encode(value: Any, *, root: str = "value", limit: int = MAX_PAYLOAD_BYTES) -
     except MemoryError:
         raise
     except Exception as failure:
-        raise _explain(failure, [(root, value)]) from _cause(failure)
+        raise explain(failure, [(root, value)]) from cause_of(failure)
     if len(data) > limit:
-        raise PayloadTooLarge.of(len(data), limit)
+        raise too_large(len(data), limit, [(root, value)])
     return data
 
 
@@ -120,9 +119,11 @@ def encode_fields(
     items = list(fields)
     try:
         try:
+            if segments is not None and segments.carries_bytes and placing.has_large_bytes(items):
+                raise values.LargeBuffer
             data = _pack(items)
             if segments is not None and len(data) >= SEGMENT_THRESHOLD:
-                data = placing.pack_with_segments(items, segments, limit)
+                raise values.LargeBuffer
         except values.LargeBuffer:
             if segments is None:
                 data = placing.pack(items, placing.inline)
@@ -131,11 +132,11 @@ def encode_fields(
     except MemoryError:
         raise
     except placing.TooLarge as failure:
-        raise PayloadTooLarge.of(failure.size, limit) from None
+        raise too_large(failure.size, limit, zip(names, items, strict=True)) from None
     except Exception as failure:
-        raise _explain(failure, zip(names, items, strict=True)) from _cause(failure)
+        raise explain(failure, zip(names, items, strict=True)) from cause_of(failure)
     if len(data) > limit:
-        raise PayloadTooLarge.of(len(data), limit)
+        raise too_large(len(data), limit, zip(names, items, strict=True))
     return data
 
 
@@ -181,20 +182,23 @@ def decode(data: bytes | bytearray | memoryview, leases: Leases | None = None) -
     ``leases``: the segments that ``data`` may refer to.
 
     :raises DecodeError: ``data`` is not exactly one valid value, or holds a numpy array and numpy
-        is not installed. No other error, whatever the bytes; lengths are checked before memory is
-        taken for them.
+        is not installed, or more than ``MAX_OBJECTS`` objects. No other error, whatever the bytes;
+        lengths are checked before memory is taken for them.
     """
     if type(data) is ResolvedBody:
         return data.content()
-    decoding = values.Decoding()
-    if leases is not None:
-        decoding.leases = leases
     try:
+        # Each object takes a byte at least, so that only in long bytes they have to be counted.
+        counts = len(data) > MAX_OBJECTS
+        decoding = values.CountedDecoding(MAX_OBJECTS) if counts else values.Decoding()
+        if leases is not None:
+            decoding.leases = leases
         value = msgpack.unpackb(
             data,
             strict_map_key=False,
             timestamp=3,
             object_pairs_hook=decoding.mapping,
+            list_hook=decoding.array,
             ext_hook=decoding.extension,
         )
     except DecodeError:
@@ -205,6 +209,24 @@ def decode(data: bytes | bytearray | memoryview, leases: Leases | None = None) -
     if decoding.open_marks:
         raise DecodeError("a mark of a tuple, set or exception stands alone")
     return value
+
+
+def decode_fields(data: bytes, names: Sequence[str]) -> Any:
+    """As :func:`decode`; errors name the path, which begins with one of ``names``.
+
+    Example::
+
+        assert decode_fields(encode_fields([1, 2], ["x", "y"]), ["x", "y"]) == [1, 2]
+    """
+    try:
+        return decode(data)
+    except DecodeError as error:
+        path = None if type(data) is ResolvedBody else path_of_failure(data, names, decode)
+        if path is None:
+            raise
+        raise DecodeError(
+            f"{shown(path)}: {error.message}", details={**error.details, "path": path}
+        ) from error
 
 
 def _pack(value: Any) -> bytes:
@@ -226,88 +248,3 @@ def _pack_inline(value: Any) -> bytes:
         return _pack(value)
     except values.LargeBuffer:
         return placing.pack(value, placing.inline)
-
-
-# --- explaining a failure: slow, and only then ---------------------------------------------------
-
-
-def _cause(failure: Exception) -> BaseException | None:
-    return failure.__cause__ if isinstance(failure, Refusal) else failure
-
-
-def _explain(failure: Exception, roots: Iterable[tuple[str, Any]]) -> SnakepitError:
-    """Return the error for ``failure``, with the path of the value that caused it."""
-    if isinstance(failure, PayloadTooLarge):
-        return failure
-    path, reason = _find_bad(roots) or ("the value", f"can't be encoded: {_reason(failure)}")
-    half = _SHOWN_PATH // 2
-    shown = path if len(path) <= _SHOWN_PATH else f"{path[:half]}...{path[-half:]}"
-    return EncodeError(f"{shown} {text.clip(reason, text.MESSAGE_LIMIT)}", details={"path": path})
-
-
-def _find_bad(roots: Iterable[tuple[str, Any]]) -> tuple[str, str] | None:
-    """Walk depth first, without recursion, to the first value that fails by itself."""
-    levels: list[Iterator[tuple[str, Any]]] = [iter(roots)]
-    path: list[str] = []
-    above: list[int] = []
-    depth = 0
-    weights: list[int] = []
-    while levels:
-        label, value = next(levels[-1], (None, None))
-        if label is None:
-            levels.pop()
-            if path:
-                path.pop()
-                above.pop()
-                depth -= weights.pop()
-            continue
-        here = "".join([*path, label])
-        try:
-            children = _children(value)
-            if children is None:
-                _pack_inline(value)
-                continue
-        except Exception as failure:
-            return here, _reason(failure)
-        weight = 2 if isinstance(value, (tuple, set, frozenset)) else 1
-        depth += weight
-        if id(value) in above:
-            return here, "contains itself; send a structure without cycles"
-        if depth > MAX_DEPTH:
-            return here, f"is nested more than {MAX_DEPTH} levels deep; send a flatter structure"
-        path.append(label)
-        above.append(id(value))
-        weights.append(weight)
-        levels.append(children)
-    return None
-
-
-def _children(value: Any) -> Iterator[tuple[str, Any]] | None:
-    """Return the labelled values inside a container, or None for a single value."""
-    if isinstance(value, dict):
-        return _entries(value)
-    if isinstance(value, (list, tuple)):
-        return ((f"[{index}]", item) for index, item in enumerate(value))
-    if isinstance(value, (set, frozenset)):
-        return ((".<element>", item) for item in value)
-    if isinstance(value, (str, bytes, int, float)):
-        return None
-    fields = values.fields_of(value)
-    return _entries(fields) if isinstance(fields, Mapping) else None
-
-
-def _entries(mapping: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
-    for key, item in mapping.items():
-        shown = text.clip(repr(key), 60) if type(key) in values.NATIVE else type(key).__name__
-        yield f".<key {shown}>", key
-        yield f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{shown}]", item
-
-
-def _reason(failure: Exception) -> str:
-    if isinstance(failure, UnicodeEncodeError):
-        return f"is text with a lone surrogate at position {failure.start}; send bytes instead"
-    if isinstance(failure, BufferError):
-        return "is a memoryview of memory that is not contiguous; send bytes(view)"
-    if isinstance(failure, Refusal):
-        return text.message_of(failure)
-    return f"can't be encoded: {type(failure).__name__}: {text.message_of(failure)}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from snakepit.errors import DecodeError, ProtocolError
-from snakepit.wire.codec import decode, encode, encode_fields
+from snakepit.wire.codec import decode_fields, encode, encode_fields
 from snakepit.wire.frames import (
     FLAG_NESTED,
     FLAG_SEGMENTS,
@@ -57,7 +57,7 @@ def read_call(frame: Frame) -> CallRequest:
         ProtocolError: it is no array of the right shape, or an element has a wrong type.
         DecodeError: a value in it can't be decoded; only this call fails.
     """
-    request = CallRequest._make(read_body(frame, len(CallRequest._fields)))
+    request = CallRequest._make(read_body(frame, len(CallRequest._fields), CallRequest._fields))
     for name, value, types in zip(CallRequest._fields, request, _CALL_TYPES, strict=True):
         # The very types: a bool is an int too.
         if type(value) not in types:
@@ -100,14 +100,16 @@ def bare_frame(kind: FrameType, call_id: int = 0) -> bytes:
     return encode_frame(kind, call_id, _EMPTY_BODY)
 
 
-def read_body(frame: Frame, count: int) -> list[Any]:
+def read_body(frame: Frame, count: int, names: Sequence[str] = ("result",)) -> list[Any]:
     """The first ``count`` elements of a frame's body; what a later version appended is left out.
+
+    ``names`` are those of the elements, for errors.
 
     Raises:
         ProtocolError: the body is no array or too short.
         DecodeError: a value can't be decoded.
     """
-    body = decode(frame.body)
+    body = decode_fields(frame.body, names)
     if not isinstance(body, list) or len(body) < count:
         raise ProtocolError(
             f"the body of a frame of type {frame.type} is no array of {count} or more elements"
@@ -122,7 +124,7 @@ def read_value(frame: Frame) -> Any:
 
 def read_items(frame: Frame) -> list[Any]:
     """The items of an ``ITEM`` frame; raises as :func:`read_body`."""
-    items = read_value(frame)
+    items = read_body(frame, 1, ("items",))[0]
     if not isinstance(items, list):
         raise ProtocolError("the body of an ITEM frame holds no array of items")
     return items

@@ -64,6 +64,21 @@ def pack_with_segments(items: list[Any], segments: OutgoingSegments, limit: int)
     return SharedBody(data) if placement.placed_bytes else data
 
 
+def has_large_bytes(items: list[Any]) -> bool:
+    """Whether large bytes are found by a quick look: alone, or under a key of a map."""
+    for item in items:
+        if type(item) is dict:
+            if any(_is_large_bytes(part) for part in item.values()):
+                return True
+        elif _is_large_bytes(item):
+            return True
+    return False
+
+
+def _is_large_bytes(value: Any) -> bool:
+    return type(value) in (bytes, bytearray) and len(value) >= SEGMENT_THRESHOLD
+
+
 class TooLarge(Exception):
     """The message has ``size`` bytes in all, which is over the limit."""
 
@@ -97,6 +112,7 @@ class _Bytes:
         size = memoryview(value).nbytes
         if size < SEGMENT_THRESHOLD or (type(value) is memoryview and not value.c_contiguous):
             return value
+        self._placement.outgoing.carries_bytes = True
         place = self._placement.place(size)
         if place is None:
             return value

@@ -80,6 +80,8 @@ class OutgoingSegments:
         self._last_id = 0
         self._closed = False
         self.total_bytes = 0
+        #: Whether large bytes have come up here: then it pays to look for more.
+        self.carries_bytes = False
 
     def take(self, size: int) -> Segment | None:
         """A segment of at least ``size`` bytes, or None: then the bytes go into the frame."""
@@ -199,7 +201,7 @@ class Placement:
     """Where the large buffers of one message go."""
 
     def __init__(self, segments: OutgoingSegments) -> None:
-        self._outgoing = segments
+        self.outgoing = segments
         self._segments: list[Segment] = []
         self._filled = 0
         self.placed_bytes = 0
@@ -210,7 +212,7 @@ class Placement:
         if not self._segments or start + size > self._segments[-1].size:
             # Ever larger ones, so that a message of many buffers needs few.
             more = max(size, min(self.placed_bytes, MAX_SEGMENT_BYTES // 4))
-            segment = self._outgoing.take(more) or self._outgoing.take(size)
+            segment = self.outgoing.take(more) or self.outgoing.take(size)
             if segment is None:
                 return None
             self._segments.append(segment)
@@ -221,7 +223,7 @@ class Placement:
 
     def abandon(self) -> None:
         """The message is not sent."""
-        self._outgoing.give_back(self._segments)
+        self.outgoing.give_back(self._segments)
         self._segments.clear()
 
 

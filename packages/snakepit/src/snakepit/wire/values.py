@@ -53,7 +53,7 @@ class Ext(IntEnum):
 class LargeBuffer(Exception):
     """Raised by :func:`to_wire` for an array that is better copied into a segment."""
 
-    def __init__(self, array: Any) -> None:
+    def __init__(self, array: Any = None) -> None:
         super().__init__()
         self.array = array
 
@@ -235,6 +235,8 @@ class Decoding:
     open_marks = 0
     #: The segments that the bytes may refer to, if any.
     leases: Leases | None = None
+    #: The hook for arrays: none, because it would cost every one of them.
+    array: Callable[[list[Any]], list[Any]] | None = None
 
     def extension(self, code: int, payload: bytes) -> Any:
         """Return the value of an extension; msgpack itself handles its timestamp, code -1."""
@@ -258,6 +260,31 @@ class Decoding:
         if len(result) != len(pairs):
             raise DecodeError("a map has two equal keys")
         return result
+
+
+class CountedDecoding(Decoding):
+    """Refuses more than a number of arrays, maps and extensions."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = self._left = limit
+        self.array = self._count_array
+
+    def _count_array(self, items: list[Any]) -> list[Any]:
+        self._count()
+        return items
+
+    def mapping(self, pairs: list[tuple[Any, Any]]) -> Any:
+        self._count()
+        return super().mapping(pairs)
+
+    def extension(self, code: int, payload: bytes) -> Any:
+        self._count()
+        return super().extension(code, payload)
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise DecodeError(f"there are more than {self._limit} arrays, maps and extensions")
 
 
 def _list(content: Any) -> list[Any]:
