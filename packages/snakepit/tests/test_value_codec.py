@@ -28,7 +28,7 @@ from snakepit.errors import (
     WorkerLost,
 )
 from snakepit.wire import codec
-from snakepit.wire.codec import decode, encode, encode_fields
+from snakepit.wire.codec import decode, decode_fields, encode, encode_fields
 from snakepit.wire.explain import MAX_DEPTH
 from snakepit.wire.values import Ext
 
@@ -444,3 +444,95 @@ def test_examples_of_plain_values() -> None:
     uuid = UUID(int=5)
     value = {"id": uuid, "at": [date(2024, 2, 29), time(1, 2)], "path": Path("/tmp/\udcff")}
     assert decode(encode(value)) == value
+
+
+# --- where decoding fails ------------------------------------------------------------------------
+
+BAD = msgpack.ExtType(Ext.DATE.value, b"tomorrow")
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (BAD, "result"),
+        ([1, {"client": [0, BAD]}], "result[1].client[1]"),
+        ({"a": {"two words": BAD}}, "result.a['two words']"),
+        ({7: BAD}, "result[7]"),
+        ({BAD: 1}, "result.<key ExtType>"),
+        ({msgpack.ExtType(Ext.TUPLE.value, b""): [1, BAD]}, "result[1]"),
+        ([{msgpack.ExtType(Ext.SET.value, b""): [1, 1]}], "result[0]"),
+        ([{msgpack.ExtType(Ext.SET.value, b""): [[]]}], "result[0]"),
+        ([msgpack.ExtType(99, b"")], "result[0]"),
+    ],
+)
+def test_a_decode_error_names_the_path(value: Any, path: str) -> None:
+    with pytest.raises(DecodeError) as caught:
+        decode_fields(msgpack.packb([value]), ["result"])
+    assert caught.value.path == path
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("data", [b"", b"\xc1", b"\x91\xc1", b"\x92\x01", b"\x91\x01\x01"])
+def test_bytes_that_are_no_value_at_all_have_no_path_below_the_top(data: bytes) -> None:
+    with pytest.raises(DecodeError) as caught:
+        decode_fields(data, ["result"])
+    assert caught.value.path in (None, "result")
+
+
+def test_equal_keys_are_refused_and_named() -> None:
+    data = b"\x91\x81\xa4args\x82\xa1x\x01\xa1x\x02"
+    with pytest.raises(DecodeError, match=r"result\.args: a map has two equal keys"):
+        decode_fields(data, ["result"])
+
+
+def test_looking_for_the_path_is_bounded() -> None:
+    deep: Any = BAD
+    for _ in range(500):
+        deep = [deep]
+    with pytest.raises(DecodeError) as caught:
+        decode_fields(msgpack.packb([deep]), ["result"])
+    assert caught.value.path == "result" + 31 * "[0]"
+    with pytest.raises(DecodeError) as caught:
+        decode_fields(msgpack.packb([[bytes(1 << 20), BAD]]), ["result"])
+    assert caught.value.path is None
+
+
+# --- limits --------------------------------------------------------------------------------------
+
+
+def test_a_value_that_is_too_large_names_its_largest_part() -> None:
+    items = [{"name": "x" * 10}, {"name": "y" * 500, "client": b"z" * 400}]
+    with pytest.raises(PayloadTooLarge) as caught:
+        encode_fields([{"items": items}], ["args"], limit=900)
+    assert caught.value.path == "args.items[1].name"
+    assert "most of it at args.items[1].name" in str(caught.value)
+    assert caught.value.limit == 900
+
+
+def test_an_array_over_the_limit_is_named() -> None:
+    huge = np.broadcast_to(np.zeros(1), (1 << 40,))
+    with pytest.raises(PayloadTooLarge) as caught:
+        encode_fields([{"items": [1, huge]}], ["args"])
+    assert caught.value.path == "args.items[1]"
+
+
+@pytest.mark.parametrize(
+    "element", [b"\x90", b"\x80", b"\xd4\x08x"], ids=["arrays", "maps", "paths"]
+)
+def test_35_the_objects_of_a_message_are_counted(
+    element: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codec, "MAX_OBJECTS", 1000)
+    for count in (999, 1000):  # and the array that holds them
+        data = b"\xdc" + count.to_bytes(2, "big") + element * count
+        if count == 999:
+            assert len(decode(data)) == count
+        else:
+            with pytest.raises(DecodeError, match="more than 1000 arrays, maps and extensions"):
+                decode(data)
+
+
+def test_35_ten_million_empty_lists_are_refused_soon() -> None:
+    count = 10_000_000
+    with pytest.raises(DecodeError, match="arrays, maps and extensions"):
+        decode(b"\xdd" + count.to_bytes(4, "big") + b"\x90" * count)
