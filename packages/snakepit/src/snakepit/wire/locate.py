@@ -82,7 +82,8 @@ def _parts(data: bytes, names: Sequence[str]) -> Iterator[_Part]:
             mark = count == 1 and _is_mark(key)
             label = "" if mark else _key_label(key)
             if not mark:
-                yield _Part(f".<key {label.strip("[].")}>", key)
+                bare = label.strip("[].")
+                yield _Part(f".<key {bare}>", key)
             yield _Part(label, _next(unpacker, data))
 
 
