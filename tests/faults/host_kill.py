@@ -22,7 +22,7 @@ VARIANTS = {
     "spawned": 5,
     "concurrent": 6,
     "never_served": 6,
-    "two_pools": 9,
+    "two_pools": 8,
     "starting": 6,
     "starting_spawned": 5,
     "importing": 3,

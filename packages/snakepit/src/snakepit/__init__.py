@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from snakepit.errors import SnakepitError
     from snakepit.nesting import HostCall
     from snakepit.pool import Pool
+    from snakepit.processes.sweep import sweep_orphans
     from snakepit.python_adapter import PythonAdapter
     from snakepit.session import Session, generate_session_id
     from snakepit.stats import PoolStats, WorkerInfo
@@ -42,6 +43,7 @@ __all__ = [
     "command",
     "current_call",
     "generate_session_id",
+    "sweep_orphans",
     "validate_implementation",
 ]
 
@@ -63,6 +65,7 @@ _HOMES = {
     "command": "worker.registry",
     "current_call": "worker.context",
     "generate_session_id": "session",
+    "sweep_orphans": "processes.sweep",
     "validate_implementation": "adapter",
 }
 
