@@ -65,6 +65,7 @@ def run_docstrings(package: str) -> list[str]:
     with asyncio.Runner() as loop:
         for test in examples_of(package):
             namespace = test.globs | {package: importlib.import_module(package)}
+            namespace["asyncio"] = asyncio
             try:
                 with _client(test, namespace):
                     _run_steps(test, namespace, loop)

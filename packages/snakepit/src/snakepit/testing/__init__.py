@@ -4,6 +4,7 @@
 - :class:`Fault`, :class:`FaultyAdapter`: have a worker die, raise or freeze at a named phase.
 - :class:`FrameProxy`: lose, repeat, damage and hold back what travels between host and workers.
 - :class:`ScriptedAdapter`: a pool without processes, whose answers the test has written.
+- :class:`ManualClock`: an hour passes when the test says so.
 - :func:`kill_worker`, :func:`frozen` and others: what hits a process from outside.
 - :func:`assert_no_leaks`: nothing may be left behind.
 
@@ -17,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from snakepit.testing.clock import ManualClock
     from snakepit.testing.faults import Action, Fault, FaultyAdapter, Firing, Phase
     from snakepit.testing.frame_proxy import Direction, FrameProxy, FrameRule, ProxiedLink, Tamper
     from snakepit.testing.gates import Arrival, Gate, apass_gate, pass_gate
@@ -57,6 +59,7 @@ __all__ = [
     "LeakCheck",
     "LeakError",
     "LeakKind",
+    "ManualClock",
     "Phase",
     "ProxiedLink",
     "ReceivedCall",
@@ -82,6 +85,7 @@ __all__ = [
 
 # Imported when first used: a worker that waits at a gate needs no leak checker.
 _HOMES = {
+    "clock": ("ManualClock",),
     "faults": ("Action", "Fault", "FaultyAdapter", "Firing", "Phase"),
     "frame_proxy": ("Direction", "FrameProxy", "FrameRule", "ProxiedLink", "Tamper"),
     "gates": ("Arrival", "Gate", "apass_gate", "pass_gate"),

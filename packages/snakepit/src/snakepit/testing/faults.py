@@ -197,9 +197,9 @@ class Fault:
         Raises:
             TimeoutError: it did not within ``timeout`` seconds.
         """
-        end = time.monotonic() + timeout
+        end = time.perf_counter() + timeout
         while len(self.firings) < times:
-            if not await readable(self._firings, end - time.monotonic()):
+            if not await readable(self._firings, end - time.perf_counter()):
                 raise TimeoutError(f"{self!r} did not fire {times}x within {timeout:g} s")
         return self.firings[:times]
 

@@ -91,20 +91,20 @@ class Gate:
         Raises:
             TimeoutError: fewer came within ``timeout`` seconds.
         """
-        end = time.monotonic() + timeout
+        end = time.perf_counter() + timeout
         while not self._has(count):
             listener = self._require_closed()
-            if not await readable(listener.fileno(), end - time.monotonic()):
+            if not await readable(listener.fileno(), end - time.perf_counter()):
                 raise self._too_few(count, timeout)
         return self.arrivals[:count]
 
     def wait_reached(self, count: int = 1, timeout: float = PATIENCE) -> list[Arrival]:
         """As :meth:`reached`, blocking."""
-        end = time.monotonic() + timeout
+        end = time.perf_counter() + timeout
         while not self._has(count):
             poller = select.poll()
             poller.register(self._require_closed(), select.POLLIN)
-            if not poller.poll(max(0.0, end - time.monotonic()) * 1000):
+            if not poller.poll(max(0.0, end - time.perf_counter()) * 1000):
                 raise self._too_few(count, timeout)
         return self.arrivals[:count]
 

@@ -162,11 +162,11 @@ def assert_no_leaks(patience: float = 2.0) -> LeakCheck:
 
 def find_leaks(before: Snapshot, patience: float) -> list[Leak]:
     """What is new since ``before``, and does not go away within ``patience`` seconds. Blocks."""
-    end = time.monotonic() + patience
+    end = time.perf_counter() + patience
     leaks = compare(before)
     if leaks:
         gc.collect()
-    while leaks and time.monotonic() < end:
+    while leaks and time.perf_counter() < end:
         time.sleep(_PAUSE)
         leaks = compare(before)
     return leaks
@@ -174,11 +174,11 @@ def find_leaks(before: Snapshot, patience: float) -> list[Leak]:
 
 async def afind_leaks(before: Snapshot, patience: float) -> list[Leak]:
     """As :func:`find_leaks`; the loop goes on meanwhile, so that tasks can end."""
-    end = time.monotonic() + patience
+    end = time.perf_counter() + patience
     leaks = compare(before)
     if leaks:
         gc.collect()
-    while leaks and time.monotonic() < end:
+    while leaks and time.perf_counter() < end:
         await asyncio.sleep(_PAUSE)
         leaks = compare(before)
     return leaks
