@@ -134,19 +134,23 @@ STRANGER = """
 import mmap, os, sys, tempfile
 if os.fork():
     os._exit(0)
-with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
-    file.truncate(4096)
-    kept = mmap.mmap(file.fileno(), 4096)
-    print(file.name, flush=True)
-    sys.stdin.read()
+fd, path = tempfile.mkstemp(dir="/dev/shm")
+if sys.argv[1] == "map":
+    os.ftruncate(fd, 4096)
+    kept = mmap.mmap(fd, 4096)
+    os.close(fd)
+print(path, flush=True)
+sys.stdin.read()
+os.unlink(path)
 """
 
 
-def test_the_shared_memory_of_strangers_is_not_ours() -> None:
+@pytest.mark.parametrize("how", ["map", "open"])
+def test_the_shared_memory_of_strangers_is_not_ours(how: str) -> None:
     """The folder is the machine's: other programs' files come and go in it."""
     before = Snapshot.take()
     with subprocess.Popen(
-        [sys.executable, "-c", STRANGER],
+        [sys.executable, "-c", STRANGER, how],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={k: v for k, v in os.environ.items() if k != "SNAKEPIT_TEST_RUN"},

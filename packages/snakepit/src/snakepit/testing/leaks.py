@@ -74,7 +74,7 @@ class Snapshot:
         os.environ[_RUN_MARK] = str(os.getpid())
         return cls(
             pids=frozenset(int(name) for name in _listing(PROC) if name.isdecimal()),
-            descriptors=_descriptors(),
+            descriptors=_descriptors(os.getpid()),
             threads=frozenset(threading.enumerate()),
             tasks=_tasks(),
             segments=frozenset(_listing(SHARED_MEMORY)),
@@ -200,7 +200,7 @@ def compare(before: Snapshot) -> list[Leak]:
     leaks += [
         Leak(LeakKind.SHARED_MEMORY, name)
         for name in sorted(now.segments - before.segments)
-        if not _is_mapped_by_others(name)
+        if not _is_used_by_others(name)
     ]
     leaks += [Leak(LeakKind.MAPPING, name) for name in sorted(now.mappings - before.mappings)]
     return leaks
@@ -230,11 +230,12 @@ def _listing(folder: Path) -> list[str]:
         return []
 
 
-def _descriptors() -> frozenset[tuple[int, str]]:
+def _descriptors(pid: int) -> frozenset[tuple[int, str]]:
+    folder = PROC / str(pid) / "fd"
     found = set()
-    for name in _listing(PROC / "self/fd"):
+    for name in _listing(folder):
         with contextlib.suppress(OSError):  # the descriptor of the listing itself is gone again
-            found.add((int(name), os.readlink(f"/proc/self/fd/{name}")))
+            found.add((int(name), os.readlink(folder / name)))
     return frozenset(found)
 
 
@@ -259,12 +260,12 @@ def _mappings() -> frozenset[str]:
     )
 
 
-def _is_mapped_by_others(segment: str) -> bool:
+def _is_used_by_others(segment: str) -> bool:
     """Whether a process that did not come from this one uses a file in /dev/shm, which all share.
 
     (Looking at all processes is slow, and done only for new files.)
     """
-    path = f"{SHARED_MEMORY}/{segment}".encode()
+    path = f"{SHARED_MEMORY}/{segment}"
     processes = {
         process.pid: process
         for name in _listing(PROC)
@@ -274,10 +275,17 @@ def _is_mapped_by_others(segment: str) -> bool:
         top = pid
         while top in processes and top != os.getpid():
             top = processes[top].parent
-        if top != os.getpid() and not _has_mark(pid):
-            with contextlib.suppress(OSError):
-                if path in (PROC / str(pid) / "maps").read_bytes():
-                    return True
+        if top != os.getpid() and not _has_mark(pid) and _uses(pid, path):
+            return True
+    return False
+
+
+def _uses(pid: int, path: str) -> bool:
+    """Whether a process has a file open or mapped."""
+    with contextlib.suppress(OSError):
+        if any(to == path for _, to in _descriptors(pid)):
+            return True
+        return path.encode() in (PROC / str(pid) / "maps").read_bytes()
     return False
 
 
