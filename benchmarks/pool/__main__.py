@@ -80,7 +80,8 @@ def _scale(options: argparse.Namespace) -> Scale:
     scale = QUICK if options.quick else FULL
     if options.rounds is None:
         return scale
-    return replace(scale, sessions=1, slices=options.rounds, starts=options.rounds)
+    n = options.rounds
+    return replace(scale, sessions=1, slices=n, array_rounds=n, starts=n)
 
 
 def _all(plan: Sequence[Section]) -> Any:

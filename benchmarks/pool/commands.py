@@ -31,17 +31,22 @@ class Commands:
     def use_dspy(self, task: tuple[str, int]) -> int:
         """Import DSPy, make so many predictions, meet the other workers, and tell which process
         this is. ``task``: the path of the gate where they meet, and the number of predictions."""
-        import dspy
-
         gate, predictions = task
-        with dspy.context(lm=dspy.utils.DummyLM([{"answer": "4"}] * predictions)):
-            program = dspy.Predict("question -> answer")
-            for number in range(predictions):
-                program(question=f"what is 2 + 2, for the {number}th time?")
+        predict(predictions)
         with socket.socket(socket.AF_UNIX) as meeting:
             meeting.connect(gate)
             meeting.recv(1)  # the end of file comes when all are there
         return os.getpid()
+
+
+def predict(count: int) -> None:
+    """Import DSPy and make so many predictions."""
+    import dspy
+
+    with dspy.context(lm=dspy.utils.DummyLM([{"answer": "4"}] * count)):
+        program = dspy.Predict("question -> answer")
+        for number in range(count):
+            program(question=f"what is 2 + 2, for the {number}th time?")
 
 
 _commands = Commands()

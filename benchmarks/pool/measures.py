@@ -35,7 +35,7 @@ class Effort:
     array_bytes: int = _BIG_BYTES
     streams: int = 1000
     items: int = 50
-    patience: float = 60.0
+    patience: float = 20.0
 
 
 async def latency(session: Session, effort: Effort) -> Figures:
@@ -122,11 +122,12 @@ async def array_echo(session: Session, effort: Effort) -> Figures:
     return {"array100MB_echo_ms": 1e3 * statistics.median(took)}
 
 
-async def memcpy(_session: Session, effort: Effort) -> Figures:
+async def memcpy(session: Session, effort: Effort) -> Figures:
     """One copy of such an array inside a process, and adding it up: the two that no way of sending
     it to a worker that adds it up can do without, unless both processes share it from the first."""
     import numpy
 
+    session.place()
     source = _array(effort)
     target = numpy.ones_like(source)
     copies, sums = [], []

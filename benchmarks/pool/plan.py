@@ -28,10 +28,6 @@ _ARRAYS: Final[_Turns] = (
     ("array_in", ("snakepit", *_LIGHT_PEERS)),
     ("array_echo", ("snakepit", *_LIGHT_PEERS)),
 )
-_RAY: Final[_Turns] = tuple(
-    (measure, ("ray",))
-    for measure in ("latency", "rps_sync", "rps_async", "array_in", "array_echo")
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +37,7 @@ class Scale:
     sessions: int
     slices: int
     seconds: float
+    array_rounds: int
     starts: int
     peers_start_dspy: bool
 
@@ -50,8 +47,12 @@ class Scale:
         return self.sessions * self.slices
 
 
-FULL: Final = Scale(sessions=3, slices=3, seconds=0.3, starts=3, peers_start_dspy=True)
-QUICK: Final = Scale(sessions=1, slices=3, seconds=0.15, starts=1, peers_start_dspy=False)
+FULL: Final = Scale(
+    sessions=3, slices=3, seconds=0.3, array_rounds=5, starts=3, peers_start_dspy=True
+)
+QUICK: Final = Scale(
+    sessions=1, slices=3, seconds=0.15, array_rounds=2, starts=1, peers_start_dspy=False
+)
 
 
 def sections(scale: Scale, cpus: int) -> list[Section]:
@@ -68,24 +69,33 @@ def sections(scale: Scale, cpus: int) -> list[Section]:
 
 def _steady(scale: Scale, mode: str, *, arrays: bool, ray: bool = True) -> list[Section]:
     """What running pools do, call after call."""
-    section = Section(
+    calls = Section(
         mode=mode,
-        turns=(*_CALLS, *_ARRAYS) if arrays else _CALLS,
+        turns=_CALLS,
         sessions=scale.sessions,
         slices=scale.slices,
         effort=Effort(seconds=scale.seconds),
     )
-    if not ray:
-        return [section]
-    steady_ray = _RAY if arrays else _RAY[:3]
-    return [section, replace(section, turns=steady_ray, sessions=1, slices=scale.rounds)]
+    once = replace(calls, sessions=1)
+    found = [calls]
+    if ray:
+        found.append(replace(once, turns=_ray(_CALLS), slices=scale.rounds))
+    if arrays:
+        found.append(replace(once, turns=_ARRAYS, slices=scale.array_rounds))
+    if arrays and ray:
+        found.append(replace(once, turns=_ray(_ARRAYS), slices=scale.array_rounds))
+    return found
+
+
+def _ray(turns: _Turns) -> _Turns:
+    """Ray alone, for the measures in which light peers take part."""
+    return [(measure, ("ray",)) for measure, who in turns if set(who) & set(_LIGHT_PEERS)]
 
 
 def _life(scale: Scale, mode: str) -> list[Section]:
     """Deaths, starts and many streams."""
-    base = Section(
-        mode=mode, turns=(), sessions=1, slices=scale.rounds, effort=Effort(), patience=400.0
-    )
+    base = Section(mode=mode, turns=(), sessions=1, slices=scale.rounds, effort=Effort())
+    patient = replace(base, patience=400.0)
     starts: _Turns = (
         ("import_dspy", ("limit",)),
         ("start20", ("snakepit",)),
@@ -98,8 +108,8 @@ def _life(scale: Scale, mode: str) -> list[Section]:
         replace(base, turns=starts, slices=scale.starts),
     ]
     if scale.peers_start_dspy:
-        found.append(replace(base, turns=peers_start, slices=1))
-        found.append(replace(base, turns=(("start20", ("ray",)),), slices=1))
+        found.append(replace(patient, turns=peers_start, slices=1))
+        found.append(replace(patient, turns=(("start20", ("ray",)),), slices=1))
     return found
 
 

@@ -37,7 +37,7 @@ class Session:
             self.unpin()
             self._pools[setup] = await self.contender.open(setup)
             await self._warm_up(self._pools[setup], setup)
-            self._pin()
+            self.place()
         return self._pools[setup]
 
     async def new_pool(self, setup: Setup) -> OpenPool:
@@ -55,7 +55,8 @@ class Session:
         if self.mode == SPLIT:
             machine.pin([os.getpid()], self._cpus)
 
-    def _pin(self) -> None:
+    def place(self) -> None:
+        """Put the host and what it has started where the mode wants them."""
         if self.mode == SPLIT:
             machine.pin([os.getpid()], self._cpus[:1])
             machine.pin(machine.descendants(os.getpid()), self._cpus[1:2])

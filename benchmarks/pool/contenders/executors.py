@@ -61,7 +61,7 @@ class PreloadedContender(Contender):
     async def open(self, setup: Setup) -> ExecutorPool:
         context = multiprocessing.get_context("forkserver")
         if setup.dspy:
-            context.set_forkserver_preload(["dspy"])
+            context.set_forkserver_preload(["benchmarks.pool.contenders.warm_dspy"])
         return ExecutorPool(
             lambda: concurrent.futures.ProcessPoolExecutor(setup.size, mp_context=context)
         )

@@ -11,7 +11,7 @@ from benchmarks.pool.contenders.base import AsyncPool, Contender, Setup
 from snakepit import Pool, PythonAdapter
 from snakepit.adapter import CallOptions, WorkerSpec
 
-_WORKER = "benchmarks.pool.contenders.snakepit_worker:Worker"
+_WORKERS = "benchmarks.pool.contenders.snakepit_worker"
 _ARGUMENT = {
     "echo": "data", "echo_async": "data", "total": "array", "nap": "seconds",
     "use_dspy": "task", "count": "up_to",
@@ -29,7 +29,7 @@ class SnakepitContender(Contender):
 
     async def open(self, setup: Setup) -> SnakepitPool:
         pool = Pool(
-            PythonAdapter(_WORKER, preload=("dspy",) if setup.dspy else ("numpy",)),
+            PythonAdapter(f"{_WORKERS}:{'DspyWorker' if setup.dspy else 'Worker'}"),
             size=setup.size,
             concurrency=setup.concurrency,
             **self._options,
@@ -67,7 +67,7 @@ class ConnectionContender(Contender):
     async def open(self, setup: Setup) -> ConnectionPool:
         if setup.size != 1:
             raise ValueError("a connection has one worker")
-        adapter = PythonAdapter(_WORKER)
+        adapter = PythonAdapter(f"{_WORKERS}:Worker")
         await adapter.init()
         spec = WorkerSpec(worker_id="bench", pool_size=1, concurrency=setup.concurrency)
         return ConnectionPool(adapter, await adapter.start_worker(spec))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from benchmarks.pool.commands import Commands
+from benchmarks.pool.commands import Commands, predict
 from snakepit import command
 
 
@@ -24,3 +24,12 @@ class Worker(Commands):
         for number in range(up_to):
             yield number
             await asyncio.sleep(0)
+
+
+class DspyWorker(Worker):
+    """Its template has DSPy imported, and has used it: some of it is loaded at its first use."""
+
+    @classmethod
+    def warm(cls) -> None:
+        """Runs in the template, before the first fork."""
+        predict(1)
