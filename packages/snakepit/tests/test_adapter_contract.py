@@ -23,7 +23,7 @@ from snakepit.errors import (
     UnknownCommand,
     WorkerLost,
 )
-from snakepit.supervision import workforce
+from snakepit.testing import ManualClock
 
 Args = Mapping[str, Any]
 
@@ -403,20 +403,26 @@ async def test_an_adapter_whose_workers_do_not_start_is_terminated() -> None:
     assert adapter.terminated == ["failed to start"]
 
 
-async def test_the_error_of_a_call_lost_with_its_worker_says_why(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(workforce, "_RETIRE_PATIENCE", 0.02)
-    adapter = Local()
-    async with Pool(adapter, size=1, concurrency=2, cancel_grace=0.02) as pool:
-        neighbour = asyncio.create_task(pool.execute("resist"))
-        await adapter.entered.wait()
-        with pytest.raises(CallTimeout):
-            await pool.execute("resist", timeout=0.01)
-        # It may finish for a while; then it goes down with its worker.
-        with pytest.raises(WorkerLost, match="did not stop within") as caught:
-            await neighbour
-        assert caught.value.outcome is Outcome.UNKNOWN
-        assert adapter.machines[0].ended == ["kill"]
-        adapter.release.set()
-        assert_at_rest(pool)
+def test_the_error_of_a_call_lost_with_its_worker_says_why() -> None:
+    clock = ManualClock()
+
+    async def scenario() -> None:
+        adapter = Local()
+        async with Pool(adapter, size=1, concurrency=2, cancel_grace=5) as pool:
+            neighbour = asyncio.create_task(pool.execute("resist"))
+            late = asyncio.create_task(pool.execute("resist", timeout=60))
+            await adapter.entered.wait()
+            await clock.advance(60)
+            assert isinstance(late.exception(), CallTimeout)
+            await clock.advance(5)
+            # It may finish for a while; then it goes down with its worker.
+            assert not neighbour.done()
+            await clock.advance(60)
+            with pytest.raises(WorkerLost, match="did not stop within 5 s") as caught:
+                await neighbour
+            assert caught.value.outcome is Outcome.UNKNOWN
+            assert adapter.machines[0].ended == ["kill"]
+            adapter.release.set()
+            assert_at_rest(pool)
+
+    clock.run(scenario())
