@@ -1,4 +1,4 @@
-"""One call: its states, its one answer, and the items of its stream."""
+"""One call: its states, its one answer, and its limits."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from itertools import product
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from snakepit.calls import STREAM_CREDIT, Call, CallEvent, CallOutcome, CallState, StreamBuffer
-from snakepit.errors import CallTimeout, PoolClosed, ProtocolError
+from snakepit.calls import Call, CallEvent, CallOutcome, CallState
+from snakepit.errors import CallTimeout, PoolClosed, ProtocolError, StreamBroken, WorkerLost
+from snakepit.streams import StreamBuffer
 
 ALLOWED = {
     "new": {"queue": "queued", "start": "running", "end": "ended"},
@@ -106,146 +105,45 @@ async def test_the_answer_to_a_stream_is_its_end() -> None:
     assert complete.stream is not None
     assert broken.stream is not None
     complete.succeed(None)
-    with pytest.raises(StopAsyncIteration):
-        await complete.stream.next()
+    assert await complete.stream.next_items() == []
     error = PoolClosed("closed")
     broken.fail(error)
     with pytest.raises(PoolClosed) as caught:
-        await broken.stream.next()
+        await broken.stream.next_items()
     assert caught.value is error
     assert not complete.answer.done()
     assert not broken.answer.done()
 
 
-# --- streams -------------------------------------------------------------------------------------
+async def test_a_lost_worker_is_the_error_of_a_call_and_the_cause_of_a_streams() -> None:
+    lost = WorkerLost.of(worker_id="w", pid=1, reason="crash", phase="call", signal="SIGKILL")
+    lost.retryable = True
+    unary, stream = new_call(), new_call(stream=True)
+    unary.lose(lost)
+    assert unary.answer.exception() is lost
+    assert stream.stream is not None
+    stream.stream.push([1, 2], 3)
+    stream.lose(lost)
+    assert await stream.stream.next_items() == [1, 2]
+    with pytest.raises(StreamBroken, match=r"after 2 items.*SIGKILL") as caught:
+        await stream.stream.next_items()
+    assert caught.value.__cause__ is lost
+    assert caught.value.delivered == 2
+    assert caught.value.retryable
 
 
-async def test_items_come_in_order_and_the_end_after_them() -> None:
-    buffer = StreamBuffer()
-    buffer.push([1, 2])
-    buffer.push([3])
-    buffer.finish(None)
-    assert [await buffer.next() for _ in range(3)] == [1, 2, 3]
-    for _ in range(2):
-        with pytest.raises(StopAsyncIteration):
-            await buffer.next()
+# --- limits --------------------------------------------------------------------------------------
 
 
-async def test_an_error_comes_after_the_items_before_it_and_again_when_asked_again() -> None:
-    buffer = StreamBuffer()
-    buffer.push(["item"])
-    buffer.finish(PoolClosed("closed"))
-    buffer.finish(None)
-    assert await buffer.next() == "item"
-    for _ in range(2):
-        with pytest.raises(PoolClosed):
-            await buffer.next()
-
-
-async def test_items_after_the_end_are_dropped() -> None:
-    buffer = StreamBuffer()
-    buffer.finish(CallTimeout("late"))
-    buffer.push(["too late"])
-    with pytest.raises(CallTimeout):
-        await buffer.next()
-
-
-@pytest.mark.parametrize("wake", ["item", "end", "error"])
-async def test_a_waiting_consumer_is_woken(wake: str) -> None:
-    buffer = StreamBuffer()
-    consumer = asyncio.create_task(buffer.next())
-    await asyncio.sleep(0)
-    assert not consumer.done()
-    match wake:
-        case "item":
-            buffer.push(["item"])
-            assert await consumer == "item"
-        case "end":
-            buffer.finish(None)
-            # Awaiting the task would raise it here.
-            await asyncio.wait([consumer])
-            assert isinstance(consumer.exception(), StopAsyncIteration)
-        case _:
-            buffer.finish(PoolClosed("closed"))
-            with pytest.raises(PoolClosed):
-                await consumer
-
-
-async def test_a_consumer_that_was_cancelled_loses_no_item() -> None:
-    buffer = StreamBuffer()
-    consumer = asyncio.create_task(buffer.next())
-    await asyncio.sleep(0)
-    consumer.cancel()
-    buffer.push(["item"])
-    await asyncio.wait([consumer])
-    assert consumer.cancelled()
-    assert await buffer.next() == "item"
-
-
-async def test_an_empty_batch_wakes_nobody_for_good() -> None:
-    buffer = StreamBuffer()
-    consumer = asyncio.create_task(buffer.next())
-    await asyncio.sleep(0)
-    buffer.push([])
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert not consumer.done()
-    buffer.push([1])
-    assert await consumer == 1
-
-
-async def test_credit_is_granted_in_halves_for_what_was_consumed() -> None:
-    buffer = StreamBuffer()
-    buffer.push(list(range(STREAM_CREDIT)))
-    due = []
-    for _ in range(STREAM_CREDIT):
-        await buffer.next()
-        due.append(buffer.credit_due())
-    half = STREAM_CREDIT // 2
-    assert [index for index, items in enumerate(due, start=1) if items] == [half, 2 * half]
-    assert set(due) == {0, half}
-
-
-async def test_nothing_is_granted_after_the_end() -> None:
-    buffer = StreamBuffer()
-    buffer.push(list(range(STREAM_CREDIT)))
-    buffer.finish(None)
-    for _ in range(STREAM_CREDIT):
-        await buffer.next()
-        assert buffer.credit_due() == 0
-
-
-async def test_more_items_than_granted_are_refused() -> None:
-    buffer = StreamBuffer()
-    buffer.push(list(range(STREAM_CREDIT)))
-    with pytest.raises(ProtocolError, match="brought 1 items when 0 were granted"):
-        buffer.push(["one too many"])
-    for _ in range(STREAM_CREDIT):
-        await buffer.next()
-    half = buffer.credit_due()
-    assert half > 0
-    buffer.push(list(range(half)))
-    with pytest.raises(ProtocolError):
-        buffer.push([1])
-
-
-@given(st.lists(st.integers(1, STREAM_CREDIT), max_size=30), st.integers(1, STREAM_CREDIT))
-def test_a_producer_within_its_credit_is_never_refused_nor_starved(
-    bursts: list[int], first: int
+@pytest.mark.parametrize(
+    ("deadline", "idle_limit", "expected"),
+    [(None, None, None), (9.0, None, 9.0), (None, 2.0, 7.0), (9.0, 2.0, 7.0), (6.0, 2.0, 6.0)],
+)
+async def test_the_first_of_a_streams_limits_counts(
+    deadline: float | None, idle_limit: float | None, expected: float | None
 ) -> None:
-    async def run() -> None:
-        buffer = StreamBuffer()
-        credit, sent = STREAM_CREDIT, 0
-        got: list[int] = []
-        for burst in [first, *bursts]:
-            items = min(burst, credit)
-            buffer.push(list(range(sent, sent + items)))
-            sent, credit = sent + items, credit - items
-            while len(got) < sent:
-                got.append(await buffer.next())
-                credit += buffer.credit_due()
-            # With nothing under way, the producer may send on.
-            assert credit > STREAM_CREDIT // 2
-        assert got == list(range(sent))
-
-    asyncio.run(run())
+    call = new_call()
+    call.deadline = deadline
+    assert call.limit_at(5.0) == deadline
+    call.stream = StreamBuffer(idle_limit)
+    assert call.limit_at(5.0) == expected

@@ -73,6 +73,26 @@ def test_after_the_last_call_any_deadline_sets_the_timer() -> None:
     assert deadlines.add(new_call(), 100.0)
 
 
+class Moving(Call):
+    """A stream whose limit moves, as items come."""
+
+    limit: float | None = None
+
+    def limit_at(self, now: float) -> float | None:
+        return self.limit
+
+
+def test_a_limit_that_has_moved_is_looked_at_again_when_it_may_be_reached() -> None:
+    deadlines = Deadlines()
+    call = Moving("work", {}, answer=NO_ANSWER, submitted_at=0.0)
+    assert deadlines.add(call, 5.0)
+    call.limit = 8.0
+    assert deadlines.due(5.0) == ([], 8.0)
+    call.limit = 12.0
+    assert deadlines.due(8.0) == ([], 12.0)
+    assert deadlines.due(12.0) == ([call], None)
+
+
 @given(st.lists(st.tuples(st.integers(1, 20), st.integers(0, 20), st.booleans()), max_size=20))
 def test_a_single_timer_is_late_for_no_call(calls: list[tuple[int, int, bool]]) -> None:
     """Each call: how long it may take, when it comes, whether it ends before. Time is a number."""

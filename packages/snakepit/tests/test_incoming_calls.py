@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import snakepit
 from snakepit.errors import ProtocolError, StreamingNotSupported, UnknownCommand
+from snakepit.wire.credit import WINDOW, Credit
 from snakepit.wire.messages import CallRequest
 from snakepit.worker.calls import IncomingCalls, select_command
 from snakepit.worker.registry import commands_of
@@ -117,21 +118,21 @@ class Worker:
 COMMANDS = commands_of(Worker())
 
 
-def request(command: str, credit: int | None = None) -> CallRequest:
+def request(command: str, credit: Credit | None = None) -> CallRequest:
     return CallRequest(command, {}, None, None, None, credit)
 
 
 def test_a_command_is_selected_by_name_and_by_the_way_it_is_called() -> None:
     assert select_command(COMMANDS, request("add")).name == "add"
-    assert select_command(COMMANDS, request("count", credit=32)).name == "count"
+    assert select_command(COMMANDS, request("count", credit=WINDOW)).name == "count"
 
 
 @pytest.mark.parametrize(
     ("command", "credit", "method"),
-    [("add", 32, r"with execute\(\)"), ("count", None, r"with execute_stream\(\)")],
+    [("add", WINDOW, r"with execute\(\)"), ("count", None, r"with execute_stream\(\)")],
 )
 def test_the_wrong_way_is_refused_and_the_right_one_named(
-    command: str, credit: int | None, method: str
+    command: str, credit: Credit | None, method: str
 ) -> None:
     with pytest.raises(StreamingNotSupported, match=method) as caught:
         select_command(COMMANDS, request(command, credit))

@@ -10,14 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snakepit.errors import DecodeError, EncodeError, ProtocolError
+from snakepit.wire.credit import MAX_CREDIT_BYTES, MAX_CREDIT_ITEMS, Credit
 from snakepit.wire.frames import FLAG_NESTED, FLAG_STREAM, Frame, FrameDecoder, FrameType
 from snakepit.wire.messages import (
     CallRequest,
     bare_frame,
     call_frame,
+    credit_frame,
     message_frame,
     read_body,
     read_call,
+    read_credit,
     read_mapping,
     read_value,
     value_frame,
@@ -31,7 +34,8 @@ REQUESTS = st.builds(
     timeout=st.none() | st.floats(allow_nan=False),
     session=st.none() | st.text(),
     parent=st.none() | IDS,
-    credit=st.none() | st.integers(1, 1 << 32),
+    credit=st.none()
+    | st.builds(Credit, st.integers(1, MAX_CREDIT_ITEMS), st.integers(1, MAX_CREDIT_BYTES)),
 )
 PLAIN: list[Any] = ["add", {"x": 1}, None, None, None, None]
 
@@ -83,12 +87,14 @@ def test_elements_that_a_later_version_appended_are_ignored() -> None:
         pytest.param(call_with(changed(4, "1"), FLAG_NESTED), id="parent of text"),
         pytest.param(call_with(changed(4, 1)), id="parent without the flag"),
         pytest.param(call_with(PLAIN, FLAG_NESTED), id="flag without a parent"),
-        pytest.param(call_with(changed(5, 1)), id="credit without the flag"),
+        pytest.param(call_with(changed(5, [1, 1])), id="credit without the flag"),
         pytest.param(call_with(PLAIN, FLAG_STREAM), id="flag without credit"),
-        pytest.param(call_with(changed(5, 0), FLAG_STREAM), id="credit of 0"),
-        pytest.param(call_with(changed(5, -1), FLAG_STREAM), id="negative credit"),
-        pytest.param(call_with(changed(5, True), FLAG_STREAM), id="credit of bool"),
-        pytest.param(call_with(changed(5, 1.5), FLAG_STREAM), id="credit that is a fraction"),
+        pytest.param(call_with(changed(5, 1), FLAG_STREAM), id="credit that is a number"),
+        pytest.param(call_with(changed(5, [1]), FLAG_STREAM), id="credit without bytes"),
+        *(
+            pytest.param(call_with(changed(5, credit), FLAG_STREAM), id=f"credit of {credit}")
+            for credit in ([0, 1], [1, 0], [-1, 1], [1, 1 << 63], [True, 1], [1, True], [1.5, 1])
+        ),
     ],
 )
 def test_a_malformed_call_is_a_protocol_error(frame: Frame) -> None:
@@ -154,3 +160,23 @@ def test_a_mapping_is_one() -> None:
     assert read_mapping(received(value_frame(FrameType.READY, 0, {"add": {}}))) == {"add": {}}
     with pytest.raises(DecodeError, match="type 3 holds no map"):
         read_mapping(received(value_frame(FrameType.READY, 0, ["add"])))
+
+
+@pytest.mark.parametrize("items", [1, MAX_CREDIT_ITEMS])
+@pytest.mark.parametrize("size", [1, MAX_CREDIT_BYTES])
+def test_credit_is_read_as_it_was_granted(items: int, size: int) -> None:
+    frame = received(credit_frame(5, Credit(items, size)))
+    assert (frame.type, frame.call_id) == (FrameType.CREDIT, 5)
+    assert read_credit(frame) == Credit(items, size)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [16], [0, 1], [1, 0], [-1, 1], [MAX_CREDIT_ITEMS + 1, 1], [1, MAX_CREDIT_BYTES + 1],
+        [1 << 63, 1], [True, 1], [1, None], ["1", 1], [1.0, 1],
+    ],
+)  # fmt: skip
+def test_silly_credit_is_a_protocol_error(body: list[Any]) -> None:
+    with pytest.raises(ProtocolError):
+        read_credit(Frame(FrameType.CREDIT, 0, 5, msgpack.packb(body)))

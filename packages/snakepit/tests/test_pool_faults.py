@@ -24,6 +24,7 @@ from snakepit.errors import (
     PoolBroken,
     PoolClosed,
     PoolStartFailed,
+    StreamBroken,
     WorkerLost,
     WorkerStartFailed,
 )
@@ -137,9 +138,11 @@ async def test_1_a_death_in_a_stream_is_an_error_and_not_an_end() -> None:
                 if item == 10:
                     send_signal(pool.workers()[0], signal.SIGKILL)
 
-        with pytest.raises(WorkerLost):
+        with pytest.raises(StreamBroken) as caught:
             await consume()
+        assert isinstance(caught.value.__cause__, WorkerLost)
         assert items == list(range(len(items)))
+        assert len(items) == caught.value.delivered
         assert len(items) > 10
         assert_settled(pool)
 

@@ -56,7 +56,7 @@ MADE: list[SnakepitError] = [
     ),
     *(RemoteError.of(name, "it failed", remote_traceback="Traceback ...") for name in BUILTINS),
     RemoteError.of("app.models.Broken", "no", builtin="LookupError"),
-    CallTimeout.of("work", limit="idle", timeout_s=2, queued_s=0.5, ran_s=1.5),
+    CallTimeout.of("work", limit="stream_idle", timeout_s=2, queued_s=0.5, ran_s=1.5),
     WorkerLost.of(worker_id=3, pid=42, reason="crash", phase="call", signal="SIGSEGV"),
     PayloadTooLarge.of(12, 10),
     UnknownCommand.of("wrok", ["work", "other"]),

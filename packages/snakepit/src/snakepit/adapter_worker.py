@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from snakepit.adapter import Adapter, CallOptions
-from snakepit.calls import STREAM_CREDIT, Call, StreamBuffer
+from snakepit.calls import Call
 from snakepit.errors import (
     Outcome,
     SnakepitError,
@@ -18,6 +18,9 @@ from snakepit.errors import (
 )
 from snakepit.link.worker import WorkerEvents
 from snakepit.nesting import enter_chain
+from snakepit.streams import StreamBuffer
+from snakepit.windows import AsyncSendWindow
+from snakepit.wire.credit import WINDOW, Credit
 
 logger = logging.getLogger("snakepit.worker")
 # Cancelled code runs its `finally` blocks, so even an end at once takes a moment.
@@ -33,7 +36,7 @@ class AdapterWorker:
         self._adapter = adapter
         self._worker = worker
         self._tasks: dict[Call, asyncio.Task[None]] = {}
-        self._credit: dict[Call, asyncio.Semaphore] = {}
+        self._windows: dict[Call, AsyncSendWindow] = {}
         self._events: WorkerEvents | None = None
         self._gone = False
 
@@ -78,12 +81,14 @@ class AdapterWorker:
         execute_stream = getattr(self._adapter, "execute_stream", None)
         if execute_stream is None:
             raise StreamingNotSupported(f"{type(self._adapter).__qualname__} has no execute_stream")
-        credit = self._credit[call] = asyncio.Semaphore(STREAM_CREDIT)
+        window = self._windows[call] = AsyncSendWindow(WINDOW)
         items = execute_stream(self._worker, call.command, call.args, options)
         try:
             async for item in items:
-                await credit.acquire()
-                stream.push([item])
+                await window.opened()
+                # How large an item is nobody knows here: it stays in this process.
+                window.spend(1, 0)
+                stream.push([item], 0)
         finally:
             aclose = getattr(items, "aclose", None)
             if aclose is not None:
@@ -91,7 +96,7 @@ class AdapterWorker:
 
     def _close(self, call: Call) -> None:
         """Report the end of a call, once; one that resisted has ended with its worker."""
-        self._credit.pop(call, None)
+        self._windows.pop(call, None)
         if self._tasks.pop(call, None) is not None and self._events is not None:
             self._events.call_ended(self.worker_id, call, interrupted=False)
 
@@ -100,11 +105,10 @@ class AdapterWorker:
         if task is not None:
             task.cancel()
 
-    def grant(self, call: Call, items: int) -> None:
-        credit = self._credit.get(call)
-        if credit is not None:
-            for _ in range(items):
-                credit.release()
+    def grant(self, call: Call, credit: Credit) -> None:
+        window = self._windows.get(call)
+        if window is not None:
+            window.grant(credit)
 
     def kill(self, reason: str) -> None:
         if self._gone:
@@ -149,7 +153,7 @@ class AdapterWorker:
             task.cancel()
             lost = self._lost_error(reason)
             lost.retryable = call.idempotent
-            call.fail(lost)
+            call.lose(lost)
             self._close(call)
         self._events.worker_lost(self.worker_id, self._lost_error(reason))
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-from snakepit.errors import CallTimeout, ProtocolError, SnakepitError
+from snakepit.errors import CallTimeout, ProtocolError, SnakepitError, StreamBroken, WorkerError
+from snakepit.streams import StreamBuffer
 
 if TYPE_CHECKING:
     from snakepit.nesting import HostCall
-
-#: Items a consumer takes of a worker's stream before it grants more; granted again in halves.
-STREAM_CREDIT: Final = 32
 
 
 class CallState(Enum):
@@ -146,6 +143,17 @@ class Call:
             elif not self.answer.done():
                 self.answer.set_exception(error)
 
+    def lose(self, lost: WorkerError) -> None:
+        """Answer the caller that the worker is gone, unless it has its answer."""
+        self.fail(lost if self.stream is None else StreamBroken.of(lost, self.stream.delivered))
+
+    def limit_at(self, now: float) -> float | None:
+        """When the first of its limits is reached, if nothing happens until then."""
+        if self.stream is None or self.stream.idle_limit is None:
+            return self.deadline
+        idle = self.stream.idle_until(now, self.started_at)
+        return idle if self.deadline is None else min(idle, self.deadline)
+
     def cancel(self) -> None:
         """The caller no longer wants an answer."""
         self._answer_as(CallOutcome.CANCELLED)
@@ -155,67 +163,3 @@ class Call:
             return False
         self.outcome = outcome
         return True
-
-
-class StreamBuffer:
-    """The items of a stream between the worker and the consumer."""
-
-    def __init__(self) -> None:
-        self._items: deque[Any] = deque()
-        self._finished = False
-        self._error: SnakepitError | None = None
-        self._waiting: asyncio.Future[None] | None = None
-        self._granted = STREAM_CREDIT
-        self._taken = 0
-
-    def push(self, items: list[Any]) -> None:
-        """Append items that arrived; after the end, which the consumer was told, they are dropped.
-
-        Raises:
-            ProtocolError: they are more than were granted.
-        """
-        if self._finished:
-            return
-        if len(items) > self._granted:
-            raise ProtocolError(
-                f"a stream brought {len(items)} items when {self._granted} were granted"
-            )
-        self._granted -= len(items)
-        self._items.extend(items)
-        self._wake()
-
-    def finish(self, error: SnakepitError | None) -> None:
-        """Note the end; the consumer sees it after the items before it."""
-        if not self._finished:
-            self._finished = True
-            self._error = error
-            self._wake()
-
-    async def next(self) -> Any:
-        """The next item.
-
-        Raises:
-            StopAsyncIteration: the stream is complete.
-            SnakepitError: it failed after the items before.
-        """
-        while not self._items:
-            if self._finished:
-                if self._error is not None:
-                    raise self._error
-                raise StopAsyncIteration
-            self._waiting = asyncio.get_running_loop().create_future()
-            await self._waiting
-        self._taken += 1
-        return self._items.popleft()
-
-    def credit_due(self) -> int:
-        """How many items to grant now, because as many were consumed."""
-        if self._taken < STREAM_CREDIT // 2 or self._finished:
-            return 0
-        due, self._taken = self._taken, 0
-        self._granted += due
-        return due
-
-    def _wake(self) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)

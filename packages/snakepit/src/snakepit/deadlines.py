@@ -2,7 +2,8 @@
 
 A timer per call costs more than the call, and nearly every call ends long before its deadline. So
 one timer is kept for the earliest deadline that was ever armed, and looks at the calls when it
-fires.
+fires. A stream's idle limit moves with each item; so what is kept for a stream is when to look, and
+looking tells when to look again.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ class Deadlines:
         return len(self._calls)
 
     def add(self, call: Call, deadline: float) -> bool:
-        """Watch a call; true if its deadline is earlier than the timer's, which has to be set."""
+        """Watch a call; true if ``deadline``, its first, is earlier than the timer's, which has to
+        be set then.
+        """
         self._calls[call] = deadline
         if deadline < self._armed:
             self._armed = deadline
@@ -36,8 +39,13 @@ class Deadlines:
 
     def due(self, now: float) -> tuple[list[Call], float | None]:
         """The calls whose time is up, which are no longer watched, and when to look again."""
-        due = [call for call, deadline in self._calls.items() if deadline <= now]
-        for call in due:
-            del self._calls[call]
+        due = []
+        for call in [call for call, look_at in self._calls.items() if look_at <= now]:
+            limit = call.limit_at(now)
+            if limit is not None and limit > now:
+                self._calls[call] = limit
+            else:
+                del self._calls[call]
+                due.append(call)
         self._armed = min(self._calls.values(), default=math.inf)
         return due, None if self._armed == math.inf else self._armed

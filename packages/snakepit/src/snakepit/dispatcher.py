@@ -13,11 +13,19 @@ from collections.abc import Callable
 
 from snakepit.calls import Call, CallEvent, CallState
 from snakepit.deadlines import Deadlines
-from snakepit.errors import CallTimeout, Outcome, PoolBroken, SnakepitError, as_typed
+from snakepit.errors import (
+    CallTimeout,
+    LimitName,
+    Outcome,
+    PoolBroken,
+    SnakepitError,
+    as_typed,
+)
 from snakepit.nesting import find_lender
 from snakepit.scheduler import Scheduler
 from snakepit.stats import Counters
 from snakepit.supervision.workforce import Workforce
+from snakepit.wire.credit import Credit
 
 
 class Dispatcher:
@@ -48,8 +56,9 @@ class Dispatcher:
             worker_id, call.parent_id = lender.worker_id, lender.call_id
             self.scheduler.borrowed(call, worker_id)
         self.counters.submitted += 1
-        if call.deadline is not None and self._deadlines.add(call, call.deadline):
-            self._arm(call.deadline)
+        deadline = call.deadline if call.stream is None else call.limit_at(call.submitted_at)
+        if deadline is not None and self._deadlines.add(call, deadline):
+            self._arm(deadline)
         if worker_id is None:
             call.apply(CallEvent.QUEUE)
         else:
@@ -78,11 +87,11 @@ class Dispatcher:
         finally:
             self._placing = False
 
-    def grant(self, call: Call, items: int) -> None:
-        """Let a stream's producer go on by ``items`` items, if it still runs."""
+    def grant(self, call: Call, credit: Credit) -> None:
+        """Let a stream's producer go on, if it still runs."""
         worker = self.workforce.workers.get(call.worker_id or "")
-        if items and worker is not None:
-            worker.grant(call, items)
+        if worker is not None:
+            worker.grant(call, credit)
 
     # --- the end of a call ---------------------------------------------------------------------
 
@@ -119,7 +128,15 @@ class Dispatcher:
             if worker is not None:
                 worker.stop_call(call)
                 loop = asyncio.get_running_loop()
+                if call.stream is not None:
+                    loop.call_later(self._grace / 2, self._insist, call)
                 loop.call_later(self._grace, self._end_stuck_call, call)
+
+    def _insist(self, call: Call) -> None:
+        """Have a stream that did not come to its next item broken off."""
+        worker = self.workforce.workers.get(call.worker_id or "")
+        if call.state is CallState.STOPPING and worker is not None:
+            worker.stop_call(call)
 
     def _end_stuck_call(self, call: Call) -> None:
         if call.state is CallState.STOPPING and call.worker_id is not None:
@@ -194,10 +211,14 @@ class Dispatcher:
 
 def _timeout_error(call: Call, now: float) -> CallTimeout:
     started = now if call.started_at is None else call.started_at
+    limit: LimitName = "total"
+    seconds = (call.deadline or now) - call.submitted_at
+    if call.stream is not None and (call.deadline is None or call.deadline > now):
+        limit, seconds = "stream_idle", call.stream.idle_limit or 0.0
     error = CallTimeout.of(
         call.command,
-        limit="total",
-        timeout_s=(call.deadline or now) - call.submitted_at,
+        limit=limit,
+        timeout_s=seconds,
         queued_s=started - call.submitted_at,
         ran_s=now - started,
     )

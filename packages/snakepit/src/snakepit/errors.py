@@ -317,14 +317,14 @@ class ResourceLimitExceeded(_WorkerDeath):
 
 # --- call: one call failed -----------------------------------------------------------------------
 
-LimitName = Literal["queue", "total", "idle"]
+LimitName = Literal["queue", "total", "stream_idle"]
 
 
 class CallTimeout(CallError, TimeoutError):
     """The call's time was over and its work was stopped; allow more time or do less in a call.
 
     ``limit`` is the limit that fired: "queue" (waiting for a worker), "total" (the call's whole
-    budget) or "idle" (too long between two items of a stream).
+    budget) or "stream_idle" (too long between two items of a stream).
     """
 
     code = "call_timeout"
@@ -396,10 +396,29 @@ class StreamingNotSupported(CallError):
 
 
 class StreamBroken(CallError):
-    """A stream ended without its end mark. The items already received are valid."""
+    """A stream ended without its end mark: its worker is gone, as ``__cause__`` tells.
+
+    The ``delivered`` items that came before are valid.
+    """
 
     code = "stream_broken"
     outcome = Outcome.UNKNOWN
+
+    @classmethod
+    def of(cls, lost: WorkerError, delivered: int) -> StreamBroken:
+        """Return the error for a stream whose worker ended with ``lost`` after so many items."""
+        broken = cls(
+            f"the stream broke off after {delivered} items: {lost}",
+            retryable=lost.retryable,
+            details={**lost.details, "delivered": delivered},
+        )
+        broken.__cause__ = lost
+        return broken
+
+    @property
+    def delivered(self) -> int | None:
+        """How many items came before."""
+        return self.details.get("delivered")
 
 
 class CallDepthExceeded(CallError):

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, get_args
 
 from snakepit.adapter import Adapter, require_valid
-from snakepit.calls import Call, CallState, StreamBuffer
+from snakepit.calls import Call, CallState
 from snakepit.dispatcher import Dispatcher
 from snakepit.errors import (
     ConfigurationError,
@@ -30,6 +30,7 @@ from snakepit.options import USE_DEFAULT, Timeout, instance_or_none, seconds, wh
 from snakepit.scheduler import Scheduler
 from snakepit.session import Session, generate_session_id
 from snakepit.stats import PoolStats, WorkerInfo
+from snakepit.streams import StreamBuffer
 from snakepit.supervision.face import SupervisedPool
 from snakepit.supervision.heartbeat import Heartbeat
 from snakepit.supervision.recycling import RecyclePolicy
@@ -75,6 +76,8 @@ class Pool(SupervisedPool):
         queue_limit: calls that may wait for a worker; more are refused with PoolSaturated.
         timeout: seconds a call may take in all, queueing included, unless it says otherwise; None
             for no limit.
+        stream_idle_timeout: seconds a stream's consumer waits for an item, unless the stream says
+            otherwise; None for no limit.
         cancel_grace: seconds a call has to stop, once it is told to, before its worker is killed.
         start_timeout: seconds a worker may take to become ready, its imports included.
         host_functions: functions that worker code may call with ``current_call().call_host(name,
@@ -102,6 +105,7 @@ class Pool(SupervisedPool):
         name: str = "default",
         queue_limit: int = 1000,
         timeout: float | timedelta | None = None,
+        stream_idle_timeout: float | timedelta | None = None,
         cancel_grace: float | timedelta = 0.25,
         start_timeout: float | timedelta = 60.0,
         host_functions: Mapping[str, HostFunction] | None = None,
@@ -111,6 +115,11 @@ class Pool(SupervisedPool):
         require_valid(adapter)
         self.name = name
         self._timeout = None if timeout is None else seconds("timeout", timeout)
+        self._stream_idle_timeout = (
+            None
+            if stream_idle_timeout is None
+            else seconds("stream_idle_timeout", stream_idle_timeout)
+        )
         self._scheduler = Scheduler(whole_number("queue_limit", queue_limit, least=0))
         self._workforce = Workforce(
             adapter,
@@ -278,26 +287,32 @@ class Pool(SupervisedPool):
         timeout: Timeout = USE_DEFAULT,
         affinity: Affinity = "hint",
         idempotent: bool = False,
+        idle_timeout: Timeout = USE_DEFAULT,
     ) -> AsyncGenerator[Any]:
         """Iterate over the items a command yields. Leaving the loop early stops the producer.
 
-        The producer is never more than 32 items ahead. An error of the command arrives after the
-        items before it. To be sure that an early end is noticed at once, close the iterator
-        (``contextlib.aclosing``).
+        The call is made at the first step. Its producer is never more than 64 items and 1 MiB ahead
+        (one item may be larger). An error of the command arrives after the items before it. To be
+        sure that an early end is noticed at once, close the iterator (``contextlib.aclosing``).
 
-        Raises: as ``execute``.
+        Args:
+            idle_timeout: seconds to wait for an item while the command runs, or None for no limit;
+                the pool's ``stream_idle_timeout`` by default. Between items, the time in which the
+                consumer does something else does not count.
+
+        Raises: as ``execute``, but StreamBroken when its worker died, caused by the WorkerLost.
         """
-        buffer = StreamBuffer()
+        limit = self._stream_idle_timeout if idle_timeout is USE_DEFAULT else idle_timeout
+        buffer = StreamBuffer(None if limit is None else seconds("idle_timeout", limit))
         call = self._new_call(command, args, session_id, timeout, idempotent, buffer, affinity)
         self._dispatcher.submit(call)
         try:
-            while True:
-                try:
-                    item = await buffer.next()
-                except StopAsyncIteration:
-                    return
-                yield item
-                self._dispatcher.grant(call, buffer.credit_due())
+            while items := await buffer.next_items():
+                for item in items:
+                    yield item
+                credit = buffer.consumed()
+                if credit is not None:
+                    self._dispatcher.grant(call, credit)
         finally:
             call.cancel()
             self._dispatcher.give_up(call)

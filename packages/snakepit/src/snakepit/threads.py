@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
+from queue import SimpleQueue
 from typing import Any
 
+logger = logging.getLogger("snakepit")
 _END = object()
 
 
@@ -42,13 +45,52 @@ async def call_in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any
     return await future
 
 
-async def iterate_in_threads(generator: Generator[Any]) -> AsyncGenerator[Any]:
-    """The items of a blocking generator; each of its steps runs in a thread."""
+async def iterate_in_thread(generator: Generator[Any]) -> AsyncGenerator[Any]:
+    """The items of a blocking generator, which runs in a thread of its own, one step for each.
+
+    When the consumer leaves or is cancelled, the generator is closed as soon as it comes to its
+    next item, in its thread; the consumer does not wait for that.
+    """
+    loop = asyncio.get_running_loop()
+    wanted: SimpleQueue[asyncio.Future[Any] | None] = SimpleQueue()
+    context = contextvars.copy_context()
+    threading.Thread(
+        target=context.run,
+        args=(_take_steps, generator, wanted, loop),
+        name="snakepit-host-function",
+        daemon=True,
+    ).start()
     try:
-        while (item := await call_in_thread(next, generator, _END)) is not _END:
+        while True:
+            step: asyncio.Future[Any] = loop.create_future()
+            wanted.put(step)
+            item = await step
+            if item is _END:
+                return
             yield item
     finally:
-        await call_in_thread(generator.close)
+        wanted.put(None)
+
+
+def _take_steps(
+    generator: Generator[Any],
+    wanted: SimpleQueue[asyncio.Future[Any] | None],
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    """Take a step for each future in ``wanted``, until there is none."""
+    try:
+        while (step := wanted.get()) is not None:
+            try:
+                item = next(generator, _END)
+            except BaseException as error:
+                _report(loop, _fail, step, error)
+            else:
+                _report(loop, _succeed, step, item)
+    finally:
+        try:
+            generator.close()
+        except BaseException:
+            logger.warning("%r failed while it was closed", generator, exc_info=True)
 
 
 def _report(loop: asyncio.AbstractEventLoop, how: Callable[..., None], *args: Any) -> None:

@@ -18,9 +18,17 @@ from snakepit.errors import (
 )
 from snakepit.link.connection import FrameConnection
 from snakepit.nesting import HostCall, enter_chain
-from snakepit.threads import call_in_thread, iterate_in_threads
+from snakepit.threads import call_in_thread, iterate_in_thread
+from snakepit.windows import AsyncSendWindow
 from snakepit.wire.frames import Frame, FrameType
-from snakepit.wire.messages import CallRequest, bare_frame, read_call, read_count, value_frame
+from snakepit.wire.messages import (
+    CallRequest,
+    bare_frame,
+    items_frame,
+    read_call,
+    read_credit,
+    value_frame,
+)
 
 HostFunction = Callable[..., Any]
 
@@ -38,7 +46,7 @@ class HostCalls:
         self._last_id = 0
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._parents: dict[int, Call] = {}
-        self._credit: dict[int, asyncio.Semaphore] = {}
+        self._windows: dict[int, AsyncSendWindow] = {}
 
     def start(self, frame: Frame, parent_of: Callable[[int | None], Call | None]) -> None:
         """Serve a ``CALL`` frame in a task of its own.
@@ -64,7 +72,7 @@ class HostCalls:
             return
         call = HostCall(frame.call_id, request.command, self._worker_id, parent)
         if request.credit is not None:
-            self._credit[frame.call_id] = asyncio.Semaphore(request.credit)
+            self._windows[frame.call_id] = AsyncSendWindow(request.credit)
         self._parents[frame.call_id] = parent
         task = asyncio.get_running_loop().create_task(self._serve(call, function, request))
         self._tasks[frame.call_id] = task
@@ -73,14 +81,14 @@ class HostCalls:
     def _forget(self, call_id: int) -> None:
         self._tasks.pop(call_id, None)
         self._parents.pop(call_id, None)
-        self._credit.pop(call_id, None)
+        self._windows.pop(call_id, None)
 
     def grant(self, frame: Frame) -> None:
         """Handle a ``CREDIT`` frame."""
-        credit = self._credit.get(frame.call_id)
-        if credit is not None:
-            for _ in range(read_count(frame)):
-                credit.release()
+        credit = read_credit(frame)
+        window = self._windows.get(frame.call_id)
+        if window is not None:
+            window.grant(credit)
 
     def cancel(self, call_id: int) -> None:
         """Handle a ``CANCEL`` frame."""
@@ -136,13 +144,15 @@ class HostCalls:
     ) -> None:
         if not _streams(function):
             raise StreamingNotSupported(f"the host function {request.command!r} returns one value")
-        credit = self._credit[call.call_id]
+        window = self._windows[call.call_id]
         stream = function(call, **request.args)
-        items = stream if inspect.isasyncgen(stream) else iterate_in_threads(stream)
+        items = stream if inspect.isasyncgen(stream) else iterate_in_thread(stream)
         try:
             async for item in items:
-                await credit.acquire()
-                self._send_value(FrameType.ITEM, call, [item])
+                await window.opened()
+                frame, size = items_frame(call.call_id, [item], self._connection.segments)
+                window.spend(1, size)
+                self._send(frame)
         finally:
             await items.aclose()
         self._send(bare_frame(FrameType.END, call.call_id))

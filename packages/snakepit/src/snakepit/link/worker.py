@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from snakepit.calls import STREAM_CREDIT, Call
+from snakepit.calls import Call
 from snakepit.errors import (
     ProtocolError,
     SnakepitError,
@@ -27,12 +27,15 @@ from snakepit.link.death import Death, Kill
 from snakepit.link.host_calls import HostCalls, HostFunction
 from snakepit.processes.output import OutputTail
 from snakepit.processes.tree import CAUSE_PATIENCE, ExitReport, ProcessTree
+from snakepit.wire.credit import WINDOW, Credit
 from snakepit.wire.exchange import SEGMENTS_FEATURE, common_features
 from snakepit.wire.frames import PROTOCOL_VERSIONS, Frame, FrameType
 from snakepit.wire.messages import (
     CallRequest,
     bare_frame,
     call_frame,
+    credit_frame,
+    items_size,
     message_frame,
     read_body,
     read_items,
@@ -253,7 +256,7 @@ class WorkerProcess:
         for call in tuple(self._calls.values()):
             error = death.error()
             error.retryable = call.idempotent
-            call.fail(error)
+            call.lose(error)
             self._end_call(call, interrupted=False)
         for ping in self._pings.values():
             ping.cancel()
@@ -294,7 +297,7 @@ class WorkerProcess:
                 timeout,
                 call.session_id,
                 call.parent_id,
-                None if call.stream is None else STREAM_CREDIT,
+                None if call.stream is None else WINDOW,
             ),
             self._data.segments,
         )
@@ -302,14 +305,16 @@ class WorkerProcess:
         self._data.send(frame)
 
     def stop_call(self, call: Call) -> None:
-        """Ask the process to stop a call. Its end is reported as of any other."""
+        """Ask the process to stop a call; a stream, asked again, is broken off. Its end is reported
+        as of any other.
+        """
         self._host_calls.cancel_children_of(call)
         self._control.send(value_frame(FrameType.CANCEL, call.wire_id, "no longer wanted"))
 
-    def grant(self, call: Call, items: int) -> None:
-        """Let a stream's producer send that many more items."""
+    def grant(self, call: Call, credit: Credit) -> None:
+        """Let a stream's producer send that much more."""
         if call.wire_id in self._calls:
-            self._data.send(value_frame(FrameType.CREDIT, call.wire_id, items))
+            self._data.send(credit_frame(call.wire_id, credit))
 
     def ping(self) -> asyncio.Future[None]:
         """Ask the process for an answer on its control channel; the future is done when it comes,
@@ -377,7 +382,7 @@ class WorkerProcess:
         if call is None or call.stream is None:
             raise ProtocolError(f"stream items for call {frame.call_id}, which is no open stream")
         try:
-            call.stream.push(read_items(frame))
+            call.stream.push(read_items(frame), items_size(frame))
         except SnakepitError as error:
             call.fail(error)
             self.stop_call(call)

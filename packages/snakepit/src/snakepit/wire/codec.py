@@ -144,11 +144,12 @@ class ResolvedBody(bytes):
     """A body that refers to segments, and what it stands for.
 
     It is decoded as soon as it comes: a frame that is dropped unread then releases its segments,
-    and one that is read twice uses them once.
+    and one that is read twice uses them once. ``shared_bytes``: how many it has there.
     """
 
     value: Any
     error: DecodeError | None
+    shared_bytes: int
 
     def content(self) -> Any:
         """The value; raises as :func:`decode`."""
@@ -171,6 +172,7 @@ def resolve(data: bytes, leases: Leases) -> ResolvedBody:
         body.error = error.with_traceback(None)
     finally:
         leases.close()
+    body.shared_bytes = leases.used_bytes
     if leases.violation is not None:
         raise leases.violation
     return body

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from snakepit.errors import DecodeError, ProtocolError
-from snakepit.wire.codec import decode_fields, encode, encode_fields
+from snakepit.wire.codec import ResolvedBody, decode_fields, encode, encode_fields
+from snakepit.wire.credit import Credit, checked_credit
 from snakepit.wire.frames import (
     FLAG_NESTED,
     FLAG_SEGMENTS,
@@ -18,9 +19,6 @@ from snakepit.wire.frames import (
 from snakepit.wire.placing import SharedBody
 from snakepit.wire.segments import OutgoingSegments
 
-#: The most items a caller may grant at once.
-MAX_CREDIT: Final = 65_536
-
 
 class CallRequest(NamedTuple):
     """The body of a ``CALL`` frame; see PROTOCOL.md."""
@@ -30,7 +28,7 @@ class CallRequest(NamedTuple):
     timeout: float | None
     session: str | None
     parent: int | None
-    credit: int | None
+    credit: Credit | None
 
 
 def call_frame(
@@ -43,8 +41,11 @@ def call_frame(
     Raises:
         EncodeError, PayloadTooLarge: the arguments can't travel; the path starts at ``args``.
     """
-    body = encode_fields(request, CallRequest._fields, segments=segments)
-    flags = 0 if request.credit is None else FLAG_STREAM
+    flags = 0
+    fields: tuple[Any, ...] = request
+    if request.credit is not None:
+        flags, fields = FLAG_STREAM, (*request[:-1], list(request.credit))
+    body = encode_fields(fields, CallRequest._fields, segments=segments)
     flags |= 0 if request.parent is None else FLAG_NESTED
     flags |= FLAG_SEGMENTS if type(body) is SharedBody else 0
     return encode_frame(FrameType.CALL, call_id, body, flags)
@@ -66,13 +67,15 @@ def read_call(frame: Frame) -> CallRequest:
     credit, parent = request.credit, request.parent
     if streams != (credit is not None) or nested != (parent is not None):
         raise ProtocolError(f"the flags of call {frame.call_id} contradict its body")
-    if credit is not None and credit < 1:
-        raise ProtocolError(f"call {frame.call_id} grants {credit} items; 1 is the least")
-    return request
+    if credit is None:
+        return request
+    if len(credit) < len(Credit._fields):
+        raise ProtocolError(f"the credit of call {frame.call_id} is no pair of numbers")
+    return request._replace(credit=checked_credit(*credit[: len(Credit._fields)]))
 
 
 _NONE = type(None)
-_CALL_TYPES = ((str,), (dict,), (float, int, _NONE), (str, _NONE), (int, _NONE), (int, _NONE))
+_CALL_TYPES = ((str,), (dict,), (float, int, _NONE), (str, _NONE), (int, _NONE), (list, _NONE))
 
 
 def value_frame(
@@ -85,6 +88,25 @@ def value_frame(
     """
     body = encode_fields((value,), ("result",), segments=segments)
     return encode_frame(kind, call_id, body, FLAG_SEGMENTS if type(body) is SharedBody else 0)
+
+
+def items_frame(
+    call_id: int, items: list[Any], segments: OutgoingSegments | None = None
+) -> tuple[bytes, int]:
+    """The bytes of an ``ITEM``, and how many of a stream's credit it takes: those of its body and
+    of what it has put into ``segments``. Raises as :func:`value_frame`.
+    """
+    body = encode_fields((items,), ("result",), segments=segments)
+    if type(body) is not SharedBody:
+        return encode_frame(FrameType.ITEM, call_id, body), len(body)
+    size = len(body) + body.shared_bytes
+    return encode_frame(FrameType.ITEM, call_id, body, FLAG_SEGMENTS), size
+
+
+def items_size(frame: Frame) -> int:
+    """How many bytes of a stream's credit an ``ITEM`` frame has taken."""
+    body = frame.body
+    return len(body) + (body.shared_bytes if type(body) is ResolvedBody else 0)
 
 
 def message_frame(kind: FrameType, call_id: int, *elements: Any) -> bytes:
@@ -130,12 +152,14 @@ def read_items(frame: Frame) -> list[Any]:
     return items
 
 
-def read_count(frame: Frame) -> int:
-    """The number of items in a ``CREDIT`` frame; raises as :func:`read_body`."""
-    count = read_value(frame)
-    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_CREDIT:
-        raise ProtocolError("the body of a CREDIT frame holds no number of items")
-    return count
+def credit_frame(call_id: int, credit: Credit) -> bytes:
+    """The bytes of a ``CREDIT``."""
+    return message_frame(FrameType.CREDIT, call_id, *credit)
+
+
+def read_credit(frame: Frame) -> Credit:
+    """What a ``CREDIT`` frame grants; raises as :func:`read_body`."""
+    return checked_credit(*read_body(frame, len(Credit._fields)))
 
 
 def read_mapping(frame: Frame) -> Mapping[str, Any]:

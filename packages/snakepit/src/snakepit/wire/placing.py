@@ -20,7 +20,12 @@ _LOOKED_DEEP = 8
 
 
 class SharedBody(bytes):
-    """An encoded body that refers to segments; its frame has to say so."""
+    """An encoded body that refers to segments; its frame has to say so.
+
+    ``shared_bytes``: how many it has put there.
+    """
+
+    shared_bytes: int
 
 
 def pack(value: Any, hook: Callable[[Any], Any]) -> bytes:
@@ -61,7 +66,11 @@ def pack_with_segments(items: list[Any], segments: OutgoingSegments, limit: int)
     except BaseException:
         placement.abandon()
         raise
-    return SharedBody(data) if placement.placed_bytes else data
+    if not placement.placed_bytes:
+        return data
+    body = SharedBody(data)
+    body.shared_bytes = placement.placed_bytes
+    return body
 
 
 def has_large_bytes(items: list[Any]) -> bool:

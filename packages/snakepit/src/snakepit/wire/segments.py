@@ -236,6 +236,8 @@ class Leases:
         self._roots: dict[int, Any] = {}
         # Apart from the errors of single values: it ends the connection.
         self.violation: ProtocolError | None = None
+        #: How many bytes the message has in segments.
+        self.used_bytes = 0
 
     def memory(self, segment_id: object, offset: object, size: int) -> mmap.mmap:
         """The memory of a segment that holds ``size`` bytes from ``offset``.
@@ -258,6 +260,7 @@ class Leases:
         except ProtocolError as violation:
             self.violation = violation
             raise
+        self.used_bytes += size
         return memory
 
     def root(self, segment_id: int, make: Callable[[mmap.mmap], Any]) -> Any:

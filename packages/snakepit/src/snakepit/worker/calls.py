@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from snakepit.errors import (
@@ -125,11 +125,6 @@ def result_frame(call_id: int, value: Any, segments: OutgoingSegments | None) ->
     except SnakepitError as error:
         error.outcome = Outcome.DONE  # the command ran; only its answer can't travel
         return raised_frame(call_id, error)
-
-
-def items_frame(call_id: int, items: Iterable[Any], segments: OutgoingSegments | None) -> bytes:
-    """``ITEM``; raises EncodeError when an item can't travel."""
-    return value_frame(FrameType.ITEM, call_id, list(items), segments)
 
 
 def error_frame(call_id: int, error: BaseException) -> bytes:

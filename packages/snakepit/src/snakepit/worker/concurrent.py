@@ -24,14 +24,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from snakepit.errors import ConfigurationError, HostCallCancelled, SnakepitError
+from snakepit.windows import AsyncSendWindow, ThreadSendWindow
+from snakepit.wire.credit import NO_CREDIT
 from snakepit.wire.frames import FLAG_SEGMENTS, Frame, FrameType
-from snakepit.wire.messages import CallRequest, read_call, read_count
+from snakepit.wire.messages import CallRequest, read_call, read_credit
 from snakepit.worker.calls import (
     IncomingCalls,
     cancelled_frame,
     end_frame,
     error_frame,
-    items_frame,
     raised_frame,
     result_frame,
     select_command,
@@ -41,6 +42,7 @@ from snakepit.worker.fatal import end_process_if_failed, end_process_if_it_raise
 from snakepit.worker.outgoing import AsyncOutgoing, OutgoingCalls
 from snakepit.worker.port import Port
 from snakepit.worker.registry import Command, CommandKind
+from snakepit.worker.streams import send_item
 
 _T = TypeVar("_T")
 # Calls nested in one another each hold a thread while they wait, so there have to be more threads
@@ -51,11 +53,12 @@ _NESTING_RESERVE = 32
 class _Running:
     """A call that has started."""
 
-    __slots__ = ("context", "credit", "started", "task", "thread_waits")
+    __slots__ = ("context", "started", "task", "thread_waits", "window")
 
-    def __init__(self, context: CallContext, credit: int) -> None:
+    def __init__(self, context: CallContext) -> None:
         self.context = context
-        self.credit = asyncio.Semaphore(credit)
+        # A stream's.
+        self.window: AsyncSendWindow | ThreadSendWindow | None = None
         self.task: asyncio.Task[None] | None = None
         # A task that is cancelled before its first step would answer nothing.
         self.started = False
@@ -110,9 +113,8 @@ class ConcurrentEngine:
 
     def _grant(self, frame: Frame) -> None:
         running = self._running.get(frame.call_id)
-        if running is not None:
-            for _ in range(read_count(frame)):
-                running.credit.release()
+        if running is not None and running.window is not None:
+            running.window.grant(read_credit(frame))
 
     def _start(self, frame: Frame) -> None:
         call_id = frame.call_id
@@ -125,7 +127,7 @@ class ConcurrentEngine:
         except SnakepitError as error:
             self._port.send(error_frame(call_id, error))
             return
-        running = _Running(CallContext(self, call_id, request), request.credit or 0)
+        running = _Running(CallContext(self, call_id, request))
         self._running[call_id] = running
         run = self._run(running, command, request, bool(frame.flags & FLAG_SEGMENTS))
         running.task = self._loop.create_task(run)
@@ -140,7 +142,7 @@ class ConcurrentEngine:
         try:
             if running.context.cancelled:
                 raise asyncio.CancelledError
-            reply = await self._call(running, command, request.args)
+            reply = await self._call(running, command, request)
         except (asyncio.CancelledError, HostCallCancelled) as error:
             if running.context.cancelled:
                 reply = cancelled_frame(call_id, interrupted=False)
@@ -157,9 +159,9 @@ class ConcurrentEngine:
             self._port.release()
         self._port.send(reply)
 
-    async def _call(self, running: _Running, command: Command, args: dict[str, Any]) -> bytes:
+    async def _call(self, running: _Running, command: Command, request: CallRequest) -> bytes:
         call_id = running.context.call_id
-        function = command.function
+        function, args = command.function, request.args
         match command.kind:
             case CommandKind.ASYNC:
                 result = await function(**args)
@@ -168,10 +170,12 @@ class ConcurrentEngine:
                 result = await self._in_thread(lambda: function(**args))
                 return result_frame(call_id, result, self._port.segments)
             case CommandKind.ASYNC_STREAM:
-                return await self._stream_async(running, function(**args))
+                window = running.window = AsyncSendWindow(request.credit or NO_CREDIT)
+                return await self._stream_async(call_id, window, function(**args))
             case CommandKind.SYNC_STREAM:
+                ahead = running.window = ThreadSendWindow(request.credit or NO_CREDIT)
                 generator = function(**args)
-                return await self._in_thread(lambda: self._stream_sync(running, generator))
+                return await self._in_thread(lambda: self._stream_sync(call_id, ahead, generator))
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         """Run ``work`` in a thread; a cancellation is passed on only when the thread has ended."""
@@ -189,24 +193,25 @@ class ConcurrentEngine:
 
     # --- streams ---------------------------------------------------------------------------
 
-    async def _stream_async(self, running: _Running, generator: AsyncGenerator[Any]) -> bytes:
-        call_id = running.context.call_id
+    async def _stream_async(
+        self, call_id: int, window: AsyncSendWindow, generator: AsyncGenerator[Any]
+    ) -> bytes:
         try:
             async for item in generator:
-                await running.credit.acquire()
-                self._port.send(items_frame(call_id, [item], self._port.segments))
+                await window.opened()
+                send_item(self._port, call_id, item, window)
         finally:
             await generator.aclose()
         return end_frame(call_id)
 
-    def _stream_sync(self, running: _Running, generator: Generator[Any]) -> bytes:
-        call_id = running.context.call_id
+    def _stream_sync(
+        self, call_id: int, window: ThreadSendWindow, generator: Generator[Any]
+    ) -> bytes:
         try:
             for item in generator:
-                self._from_thread(running.context, running.credit.acquire())
-                if running.context.cancelled:
+                if not window.wait():
                     return cancelled_frame(call_id, interrupted=False)
-                self._port.send(items_frame(call_id, [item], self._port.segments))
+                send_item(self._port, call_id, item, window)
         finally:
             generator.close()
         return end_frame(call_id)
@@ -220,12 +225,15 @@ class ConcurrentEngine:
 
     def _cancel_running(self, call_id: int) -> None:
         running = self._running.get(call_id)
-        if running is not None and running.task is not None:
-            running.context.cancelled = True
-            if running.started:
-                running.task.cancel()
-            for wait in tuple(running.thread_waits):
-                wait.cancel()
+        if running is None or running.task is None or running.context.cancelled:
+            return  # cancelled twice, a task's cleaning up would be broken off
+        running.context.cancelled = True
+        if isinstance(running.window, ThreadSendWindow):
+            running.window.end()
+        if running.started:
+            running.task.cancel()
+        for wait in tuple(running.thread_waits):
+            wait.cancel()
 
     # --- calling the host -------------------------------------------------------------------
 
@@ -278,6 +286,7 @@ class ConcurrentEngine:
             while not call.finished:
                 for item in call.take(await call.next_frame()):
                     yield item
+                call.consumed()
 
 
 async def _next(stream: AsyncIterator[_T]) -> _T:

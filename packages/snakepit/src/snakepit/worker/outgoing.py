@@ -11,28 +11,32 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from snakepit.errors import SnakepitError
+from snakepit.wire.credit import WINDOW, ReceiveWindow
 from snakepit.wire.frames import FLAG_NESTED, Frame, FrameType
-from snakepit.wire.messages import CallRequest, call_frame, read_call, value_frame
+from snakepit.wire.messages import (
+    CallRequest,
+    call_frame,
+    credit_frame,
+    items_size,
+    read_call,
+    value_frame,
+)
 from snakepit.worker.calls import read_reply
 from snakepit.worker.context import CallContext
 from snakepit.worker.port import Port
-
-# Items taken of a host stream before more are granted; granted again in halves, to keep the
-# producer busy.
-STREAM_CREDIT = 32
 
 
 class Outgoing:
     """A call to the host; the thread that made it waits for it."""
 
-    def __init__(self, call_id: int, port: Port, stream: bool) -> None:
+    def __init__(self, call_id: int, port: Port) -> None:
         self.call_id = call_id
         self.inbox: deque[Frame] = deque()
         self.finished = False
         self.value: Any = None
         self._port = port
-        self._stream = stream
-        self._taken = 0
+        self._window = ReceiveWindow()
+        self._taken: tuple[int, int] | None = None
 
     def arrived(self, frame: Frame) -> None:
         """Put a frame where the maker of the call finds it. Called by whichever thread reads."""
@@ -47,18 +51,25 @@ class Outgoing:
         self.finished = frame.type != FrameType.ITEM
         reply = read_reply(frame)
         self.value = reply.value
-        self._taken += len(reply.items)
-        if self._taken >= STREAM_CREDIT // 2:
-            self._port.send(value_frame(FrameType.CREDIT, self.call_id, self._taken))
-            self._taken = 0
+        if not self.finished:
+            self._taken = len(reply.items), items_size(frame)
+            self._window.arrived(*self._taken)
         return reply.items
+
+    def consumed(self) -> None:
+        """The items taken last are used up; let the host send more."""
+        if self._taken is not None:
+            credit = self._window.consumed(*self._taken)
+            self._taken = None
+            if credit is not None:
+                self._port.send(credit_frame(self.call_id, credit))
 
 
 class AsyncOutgoing(Outgoing):
     """A call to the host that a task waits for."""
 
-    def __init__(self, call_id: int, port: Port, stream: bool) -> None:
-        super().__init__(call_id, port, stream)
+    def __init__(self, call_id: int, port: Port) -> None:
+        super().__init__(call_id, port)
         self._loop = asyncio.get_running_loop()
         self._arrived = asyncio.Event()
 
@@ -105,10 +116,10 @@ class OutgoingCalls:
             context.remaining(),
             context.session_id,
             context.call_id,
-            STREAM_CREDIT if stream else None,
+            WINDOW if stream else None,
         )
         with self._order:
-            call = kind(next(self._ids), self._port, stream)
+            call = kind(next(self._ids), self._port)
             frame = call_frame(call.call_id, request, self._port.segments)
             self._open[call.call_id] = call
             self._port.send(frame)

@@ -26,15 +26,16 @@ from collections.abc import (
 from typing import Any, TypeVar
 
 from snakepit.errors import ConfigurationError, HostCallCancelled, SnakepitError
-from snakepit.threads import iterate_in_threads
+from snakepit.threads import iterate_in_thread
+from snakepit.windows import AsyncSendWindow
+from snakepit.wire.credit import NO_CREDIT, Credit
 from snakepit.wire.frames import FLAG_SEGMENTS, Frame, FrameType
-from snakepit.wire.messages import CallRequest, read_call, read_count
+from snakepit.wire.messages import CallRequest, read_call, read_credit
 from snakepit.worker.calls import (
     IncomingCalls,
     cancelled_frame,
     end_frame,
     error_frame,
-    items_frame,
     raised_frame,
     result_frame,
     select_command,
@@ -43,10 +44,12 @@ from snakepit.worker.context import CallContext, enter_call, leave_call, serve_w
 from snakepit.worker.outgoing import AsyncOutgoing, Outgoing, OutgoingCalls
 from snakepit.worker.port import Port
 from snakepit.worker.registry import Command, CommandKind
+from snakepit.worker.streams import send_item
 
 _T = TypeVar("_T")
 # Used by nothing else by default, and ignored by processes that do not handle it.
 _INTERRUPT_SIGNAL = signal.SIGURG
+_END: Any = object()
 
 
 class Interrupted(BaseException):
@@ -59,19 +62,18 @@ class _Running:
     __slots__ = (
         "command",
         "context",
-        "credit",
-        "credited",
         "forced",
         "on_loop",
         "task",
         "task_cancelled",
+        "window",
     )
 
-    def __init__(self, context: CallContext, command: Command, credit: int) -> None:
+    def __init__(self, context: CallContext, command: Command, credit: Credit | None) -> None:
         self.context = context
         self.command = command
-        self.credit = credit
-        self.credited: asyncio.Event | None = None
+        # A stream's; that of an async one belongs to the loop's thread.
+        self.window = AsyncSendWindow(credit or NO_CREDIT)
         self.forced = False
         # Set before the task is asked for; the other two belong to the loop's thread until it ends.
         self.on_loop = False
@@ -129,7 +131,7 @@ class SerialEngine:
             self._incoming.start(call_id)
             self._port.send(error_frame(call_id, error))
             return
-        running = _Running(CallContext(self, call_id, request), command, request.credit or 0)
+        running = _Running(CallContext(self, call_id, request), command, request.credit)
         if not self._incoming.start(call_id, lambda: self._stack.append(running)):
             self._port.send(cancelled_frame(call_id, interrupted=False))
             return
@@ -211,27 +213,34 @@ class SerialEngine:
 
     def _stream_sync(self, running: _Running, generator: Generator[Any]) -> bytes:
         call_id = running.context.call_id
+        window = running.window
         try:
-            for item in generator:
-                self._wait_for(lambda: running.credit > 0 or running.context.cancelled)
+            while (item := self._step(running, next, generator, _END)) is not _END:
+                if not window.is_open:
+                    self._wait_for(lambda: window.is_open or running.context.cancelled)
                 if running.context.cancelled:
                     return cancelled_frame(call_id, interrupted=False)
-                running.credit -= 1
-                self._port.send(items_frame(call_id, [item], self._port.segments))
+                send_item(self._port, call_id, item, window)
         finally:
-            generator.close()
+            self._step(running, generator.close)
         return end_frame(call_id)
+
+    def _step(self, running: _Running, function: Callable[..., _T], *args: Any) -> _T:
+        """Run code of a generator, which may be broken off when the host insists."""
+        if not running.command.interruptible or threading.get_ident() != self._main_thread:
+            return function(*args)
+        outer, self._breakable = self._breakable, running
+        try:
+            return function(*args)
+        finally:
+            self._breakable = outer
 
     async def _stream_async(self, running: _Running, generator: AsyncGenerator[Any]) -> bytes:
         call_id = running.context.call_id
-        running.credited = asyncio.Event()
         try:
             async for item in generator:
-                while running.credit <= 0:
-                    running.credited.clear()
-                    await running.credited.wait()
-                running.credit -= 1
-                self._port.send(items_frame(call_id, [item], self._port.segments))
+                await running.window.opened()
+                send_item(self._port, call_id, item, running.window)
         finally:
             await generator.aclose()
         return end_frame(call_id)
@@ -335,9 +344,11 @@ class SerialEngine:
     def _grant(self, frame: Frame) -> None:
         for running in self._stack:
             if running.context.call_id == frame.call_id:
-                running.credit += read_count(frame)
-                if running.credited is not None and self._loop is not None:
-                    self._loop.call_soon_threadsafe(running.credited.set)
+                credit = read_credit(frame)
+                if running.on_loop:
+                    self._async_loop().call_soon_threadsafe(running.window.grant, credit)
+                else:
+                    running.window.grant(credit)
 
     # --- cancelling (control thread) ----------------------------------------------------------
 
@@ -347,10 +358,13 @@ class SerialEngine:
             return
         for running in tuple(self._stack):
             if running.context.call_id == call_id:
+                # Leaving a stream early is normal use, and no reason to break off its code and lose
+                # the worker, unless it has had time to come to its next item.
+                by_force = running.context.cancelled or not running.command.kind.streams
                 running.context.cancelled = True
                 if running.on_loop:
                     self._async_loop().call_soon_threadsafe(self._cancel_task, running)
-                elif running is self._breakable:
+                elif running is self._breakable and by_force:
                     signal.pthread_kill(self._main_thread, _INTERRUPT_SIGNAL)
                 self._poke()
 
@@ -368,6 +382,7 @@ class SerialEngine:
         with self._outgoing.open(Outgoing, context, name, args, stream=True) as call:
             while not call.finished:
                 yield from self._next_reply(context, call)
+                call.consumed()
 
     def _next_reply(self, context: CallContext, call: Outgoing) -> list[Any]:
         """Handle the next frame for ``call``: a nested call is run, items are returned."""
@@ -393,13 +408,14 @@ class SerialEngine:
         self, context: CallContext, name: str, args: Mapping[str, Any]
     ) -> AsyncIterator[Any]:
         if asyncio.get_running_loop() is not self._loop:
-            async for item in iterate_in_threads(self.call_host_stream(context, name, args)):
+            async for item in iterate_in_thread(self.call_host_stream(context, name, args)):
                 yield item
             return
         with self._outgoing.open(AsyncOutgoing, context, name, args, stream=True) as call:
             while not call.finished:
                 for item in call.take(await call.next_frame()):
                     yield item
+                call.consumed()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
