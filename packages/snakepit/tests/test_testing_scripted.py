@@ -16,6 +16,7 @@ from snakepit.errors import (
     EncodeError,
     PoolStartFailed,
     RemoteError,
+    StreamBroken,
     StreamingNotSupported,
     UnknownCommand,
     WorkerLost,
@@ -80,7 +81,7 @@ async def test_streams_end_fail_or_die_after_their_items() -> None:
     script = ScriptedAdapter({"count": endings})
     async with Pool(script, size=1) as pool:
         assert await collect(pool, "count") == [1, 2]
-        for error in (KeyError, WorkerLost):
+        for error in (KeyError, StreamBroken):
             items = pool.execute_stream("count")
             assert await anext(items) == 1
             with pytest.raises(error):
