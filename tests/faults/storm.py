@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fault_pool import Baseline, after_check, fresh_calls, new_pool, pids_of, settled
 
 from snakepit import HostCall, Pool
-from snakepit.errors import SnakepitError, WorkerLost
+from snakepit.errors import SnakepitError, StreamBroken, WorkerLost
 
 
 async def same(call: HostCall, value: int) -> int:
@@ -100,7 +100,7 @@ async def _call_on(pool: Pool, numbers: Iterator[int], storm: Storm) -> None:
             result = await make(pool, number)
         except SnakepitError as error:
             storm.ends[type(error).__name__] += 1
-            if not isinstance(error, WorkerLost):
+            if not isinstance(error, WorkerLost | StreamBroken):
                 storm.wrong.append(f"{make.__name__}({number}): {error!r}")
         else:
             storm.ends["own result" if result == number else "another's result"] += 1

@@ -25,7 +25,7 @@ from fault_pool import (
 from processes import alive
 
 from snakepit import Pool
-from snakepit.errors import Outcome, RemoteError, WorkerLost
+from snakepit.errors import Outcome, RemoteError, StreamBroken, WorkerLost
 from snakepit.testing import Action, Fault, FaultyAdapter, Phase, kill_worker
 
 pytestmark = pytest.mark.usefixtures("silent_on_stderr")
@@ -108,7 +108,9 @@ RESULTS: dict[Phase, Any] = {Phase.STREAMING: list(range(10)), Phase.IN_HOST_CAL
 
 
 def assert_told(error: Any, action: Action) -> None:
-    """The error says how the worker died, and what it was doing."""
+    """The error says how the worker died, and what it was doing; a stream's cause does."""
+    if isinstance(error, StreamBroken):
+        error = error.__cause__
     assert isinstance(error, WorkerLost), repr(error)
     assert (error.signal, error.exit_code) == DEATHS[action]
     assert (error.phase, error.outcome, error.retryable) == ("call", Outcome.UNKNOWN, False)
