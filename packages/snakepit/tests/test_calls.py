@@ -16,7 +16,7 @@ from snakepit.streams import StreamBuffer
 ALLOWED = {
     "new": {"queue": "queued", "start": "running", "end": "ended"},
     "queued": {"start": "running", "end": "ended"},
-    "running": {"stop": "stopping", "end": "ended"},
+    "running": {"recall": "queued", "stop": "stopping", "end": "ended"},
     "stopping": {"end": "ended"},
     "ended": {},
 }

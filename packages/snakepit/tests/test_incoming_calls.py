@@ -15,35 +15,42 @@ import snakepit
 from snakepit.errors import ProtocolError, StreamingNotSupported, UnknownCommand
 from snakepit.wire.credit import WINDOW, Credit
 from snakepit.wire.messages import CallRequest
-from snakepit.worker.calls import IncomingCalls, select_command
+from snakepit.worker.calls import IncomingCalls, Turn, select_command
 from snakepit.worker.registry import commands_of
 
 
 def test_a_call_that_nobody_cancels_starts() -> None:
     calls = IncomingCalls()
     calls.received(1)
-    assert calls.start(1)
+    assert calls.start(1) is Turn.START
 
 
 def test_cancelled_before_it_arrives_it_never_starts() -> None:
     calls = IncomingCalls()
     assert calls.withdraw(1)
     calls.received(1)
-    assert not calls.start(1)
+    assert calls.start(1) is Turn.DROP
 
 
 def test_cancelled_while_it_waits_it_never_starts() -> None:
     calls = IncomingCalls()
     calls.received(1)
     assert calls.withdraw(1)
-    assert calls.withdraw(1)
-    assert not calls.start(1)
+    assert not calls.withdraw(1), "whoever withdraws a call answers for it, so only one may"
+    assert calls.start(1) is Turn.DROP
+
+
+def test_withdrawn_without_an_answer_it_gets_one_on_its_arrival() -> None:
+    calls = IncomingCalls()
+    assert calls.withdraw(1, Turn.REFUSE)
+    calls.received(1)
+    assert calls.start(1) is Turn.REFUSE
 
 
 def test_cancelled_while_it_runs_it_is_for_the_engine_to_stop() -> None:
     calls = IncomingCalls()
     calls.received(1)
-    assert calls.start(1)
+    assert calls.start(1) is Turn.START
     assert not calls.withdraw(1)
 
 
@@ -52,10 +59,10 @@ def test_a_cancellation_that_comes_after_the_end_changes_nothing(ended_id: int) 
     calls = IncomingCalls()
     for call_id in (1, 3):
         calls.received(call_id)
-        assert calls.start(call_id)
+        assert calls.start(call_id) is Turn.START
     assert not calls.withdraw(ended_id)
     calls.received(5)
-    assert calls.start(5)
+    assert calls.start(5) is Turn.START
 
 
 def test_a_cancellation_hits_only_its_own_call() -> None:
@@ -66,7 +73,8 @@ def test_a_cancellation_hits_only_its_own_call() -> None:
     assert calls.withdraw(7)
     calls.received(5)
     calls.received(7)
-    assert [calls.start(call_id) for call_id in (1, 3, 5, 7)] == [True, False, True, False]
+    turns = [calls.start(call_id) for call_id in (1, 3, 5, 7)]
+    assert turns == [Turn.START, Turn.DROP, Turn.START, Turn.DROP]
 
 
 @pytest.mark.parametrize("again", [1, 3])
@@ -94,7 +102,8 @@ def test_of_cancellation_and_start_whichever_is_first_wins(data: st.DataObject) 
             waiting.append(arriving.pop(0))
         elif step == "start":
             call_id = waiting.pop(0)
-            assert calls.start(call_id) == (call_id not in withdrawn)
+            turn = Turn.DROP if call_id in withdrawn else Turn.START
+            assert calls.start(call_id) is turn
             started.add(call_id)
         else:
             call_id = cancelling.pop(0)

@@ -19,13 +19,15 @@ class WorkerSpec:
     """What a pool asks an adapter for when it wants a worker.
 
     ``concurrency`` is the number of calls the worker will be given at a time, ``pool_size`` the
-    number of its siblings, ``cancel_grace`` the seconds a call has to stop once it is told to.
+    number of its siblings, ``cancel_grace`` the seconds a call has to stop once it is told to,
+    ``spin`` how many seconds the worker may look for its next call before it sleeps.
     """
 
     worker_id: str
     pool_size: int
     concurrency: int
     cancel_grace: float = 0.25
+    spin: float = 0.0
     host_functions: Mapping[str, HostFunction] = field(default_factory=dict)
 
 
@@ -69,12 +71,18 @@ class DirectWorker(Protocol):
     pid: int | None
 
     @property
+    def queues(self) -> bool:
+        """Whether calls may be sent to it beyond its concurrency, to wait there."""
+
+    @property
     def in_flight(self) -> int: ...
     @property
     def wanted(self) -> int: ...
     def attach(self, events: WorkerEvents) -> None: ...
     def start_call(self, call: Call) -> None: ...
     def stop_call(self, call: Call) -> None: ...
+    def recall(self, patience: float) -> bool: ...
+    def poll(self) -> bool: ...
     def grant(self, call: Call, credit: Credit) -> None: ...
     def kill(self, reason: str) -> None: ...
     async def stop(self, grace: float) -> None: ...

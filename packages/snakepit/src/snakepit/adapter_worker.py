@@ -41,6 +41,11 @@ class AdapterWorker:
         self._gone = False
 
     @property
+    def queues(self) -> bool:
+        """It starts whatever it is given."""
+        return False
+
+    @property
     def in_flight(self) -> int:
         """Calls that have not ended."""
         return len(self._tasks)
@@ -104,6 +109,14 @@ class AdapterWorker:
         task = self._tasks.get(call)
         if task is not None:
             task.cancel()
+
+    def recall(self, patience: float) -> bool:
+        """Nothing waits here."""
+        return False
+
+    def poll(self) -> bool:
+        """Its answers come from tasks of the loop."""
+        return False
 
     def grant(self, call: Call, credit: Credit) -> None:
         window = self._windows.get(call)

@@ -20,6 +20,7 @@ class CallState(Enum):
     NEW = "new"
     QUEUED = "queued"
     RUNNING = "running"
+    """It was sent to a worker."""
     STOPPING = "stopping"
     """Its caller has been answered; the worker has not confirmed yet that it stopped."""
     ENDED = "ended"
@@ -30,6 +31,8 @@ class CallEvent(Enum):
 
     QUEUE = "queue"
     START = "start"
+    RECALL = "recall"
+    """The worker it was sent to has not started it, and will not."""
     STOP = "stop"
     """Its caller no longer waits, so its worker is told to stop it."""
     END = "end"
@@ -50,9 +53,15 @@ TRANSITIONS: Final[Mapping[tuple[CallState, CallEvent], CallState]] = {
     (CallState.NEW, CallEvent.END): CallState.ENDED,
     (CallState.QUEUED, CallEvent.START): CallState.RUNNING,
     (CallState.QUEUED, CallEvent.END): CallState.ENDED,
+    (CallState.RUNNING, CallEvent.RECALL): CallState.QUEUED,
     (CallState.RUNNING, CallEvent.STOP): CallState.STOPPING,
     (CallState.RUNNING, CallEvent.END): CallState.ENDED,
     (CallState.STOPPING, CallEvent.END): CallState.ENDED,
+}
+
+# The same by name: in Python 3.11 the hash of an enum member is computed by Python code.
+_NEXT: Final = {
+    (state.name, event.name): follows for (state, event), follows in TRANSITIONS.items()
 }
 
 
@@ -68,6 +77,7 @@ class Call:
         "idempotent",
         "outcome",
         "parent_id",
+        "ran_s",
         "session_id",
         "started_at",
         "state",
@@ -112,6 +122,8 @@ class Call:
         #: call it is nested in.
         self.parent_id: int | None = None
         self.wire_id = 0
+        #: Seconds its worker took for it, as far as the host can tell; set at its end.
+        self.ran_s = 0.0
 
     def apply(self, event: CallEvent) -> None:
         """Move to the next state.
@@ -120,11 +132,17 @@ class Call:
             ProtocolError: the event can't happen in this state; a bug of this library.
         """
         try:
-            self.state = TRANSITIONS[self.state, event]
+            self.state = _NEXT[self.state._name_, event._name_]
         except KeyError:
             raise ProtocolError(
                 f"{event.value} can't happen to a call that is {self.state.value}"
             ) from None
+
+    def recall(self) -> None:
+        """Back to the queue: its worker has not started it."""
+        self.apply(CallEvent.RECALL)
+        self.started_at = None
+        self.worker_id = None
 
     def succeed(self, value: Any) -> None:
         """Answer the caller, unless it has its answer."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from snakepit.calls import Call, CallEvent, CallState
+from snakepit.calls import Call, CallEvent, CallOutcome, CallState
 from snakepit.deadlines import Deadlines
 from snakepit.errors import (
     CallTimeout,
@@ -21,18 +22,31 @@ from snakepit.errors import (
     SnakepitError,
     as_typed,
 )
+from snakepit.look_ahead import PATIENCE, CommandTimes
 from snakepit.nesting import find_lender
 from snakepit.scheduler import Scheduler
+from snakepit.spin import AdaptiveSpin
 from snakepit.stats import Counters
 from snakepit.supervision.workforce import Workforce
 from snakepit.wire.credit import Credit
+
+# How many calls in a row may be answered without a turn of the event loop, so that looking for
+# answers starves nobody.
+_ANSWERS_A_TURN = 8
 
 
 class Dispatcher:
     """The calls of one pool. Belongs to the event loop it is used in; satisfies WorkforceOwner."""
 
     def __init__(
-        self, name: str, workforce: Workforce, scheduler: Scheduler, *, cancel_grace: float
+        self,
+        name: str,
+        workforce: Workforce,
+        scheduler: Scheduler,
+        *,
+        cancel_grace: float,
+        look_ahead: int,
+        spin: float,
     ) -> None:
         self.workforce = workforce
         self.scheduler = scheduler
@@ -44,14 +58,19 @@ class Dispatcher:
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._placing = False
+        self._look_ahead = look_ahead
+        self._times = CommandTimes()
+        self._recall_timer: asyncio.TimerHandle | None = None
+        self._spin = AdaptiveSpin(spin)
+        self._answers_left = _ANSWERS_A_TURN
 
     # --- the start of a call -------------------------------------------------------------------
 
     def submit(self, call: Call) -> None:
         """Start a call or queue it; errors of the caller's making are raised here."""
-        lender = find_lender(call, self.running, self.scheduler)
+        lender = find_lender(call, self.running, self.scheduler) if call.chain else None
         if lender is None:
-            worker_id = self.scheduler.submit(call)
+            worker_id = self.scheduler.submit(call, short=self._is_short(call))
         else:
             worker_id, call.parent_id = lender.worker_id, lender.call_id
             self.scheduler.borrowed(call, worker_id)
@@ -62,11 +81,13 @@ class Dispatcher:
         if worker_id is None:
             call.apply(CallEvent.QUEUE)
         else:
-            self._start(call, worker_id)
+            self._start(call, worker_id, call.submitted_at)
+            if len(self.running) == 1 and call.stream is None:
+                self._look_for_answer(call)
 
-    def _start(self, call: Call, worker_id: str) -> None:
+    def _start(self, call: Call, worker_id: str, now: float) -> None:
         call.apply(CallEvent.START)
-        call.started_at = time.monotonic()
+        call.started_at = now
         call.worker_id = worker_id
         self.running.add(call)
         try:
@@ -75,15 +96,38 @@ class Dispatcher:
             # What could not be sent holds no slot, whatever the reason.
             call.fail(as_typed(error))
             self.call_ended(call)
+        else:
+            if self._recall_timer is None and self.scheduler.ahead_of(worker_id):
+                self._watch_for_slow_calls()
+
+    def _look_for_answer(self, call: Call) -> None:
+        """Spare the only call in flight the sleep and the wake-up, if its answer comes at once."""
+        if not self._answers_left or not self._spin.is_worthwhile() or call.worker_id is None:
+            return
+        if self._answers_left == _ANSWERS_A_TURN:
+            asyncio.get_running_loop().call_soon(self._on_turn)
+        self._answers_left -= 1
+        worker = self.workforce.workers[call.worker_id]
+        # Not the clock of deadlines: a test may hold that one still.
+        give_up_at = time.perf_counter() + self._spin.limit
+        while call.outcome is None:
+            if not worker.poll():
+                os.sched_yield()
+            if time.perf_counter() > give_up_at:
+                break
+        self._spin.record(found=call.outcome is not None)
+
+    def _on_turn(self) -> None:
+        self._answers_left = _ANSWERS_A_TURN
 
     def start_waiting(self) -> None:
         """Start the queued calls for which there is a slot."""
-        if self._placing:
+        if self._placing or not self.scheduler.queued:
             return  # called for a call that ended at its start: the loop below goes on
         self._placing = True
         try:
-            while (assignment := self.scheduler.next()) is not None:
-                self._start(*assignment)
+            while (assignment := self.scheduler.next(self._is_short)) is not None:
+                self._start(*assignment, time.monotonic())
         finally:
             self._placing = False
 
@@ -92,6 +136,35 @@ class Dispatcher:
         worker = self.workforce.workers.get(call.worker_id or "")
         if worker is not None:
             worker.grant(call, credit)
+
+    # --- looking ahead -------------------------------------------------------------------------
+
+    def _is_short(self, call: Call) -> bool:
+        return call.stream is None and self._times.is_short(call.command)
+
+    def _watch_for_slow_calls(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._recall_timer = loop.call_later(PATIENCE, self._recall_behind_slow_calls)
+
+    def _recall_behind_slow_calls(self) -> None:
+        self._recall_timer = None
+        for worker_id, worker in tuple(self.workforce.workers.items()):
+            if self.scheduler.ahead_of(worker_id):
+                if worker.recall(PATIENCE):
+                    self.scheduler.hold(worker_id)
+                if self._recall_timer is None:
+                    self._watch_for_slow_calls()
+
+    def calls_recalled(self, worker_id: str, calls: Sequence[Call]) -> None:
+        """A worker has not started these and will not; the first was sent first.
+        (WorkforceOwner)
+        """
+        self.counters.recalled += len(calls)
+        for call in reversed(calls):
+            self.running.discard(call)
+            call.recall()
+            self.scheduler.recalled(call, worker_id)
+        self.start_waiting()
 
     # --- the end of a call ---------------------------------------------------------------------
 
@@ -109,7 +182,9 @@ class Dispatcher:
         self._deadlines.discard(call)
         if call.outcome is not None:
             self.counters.count(call.outcome)
-        if self.is_idle():
+        if call.outcome is CallOutcome.SUCCEEDED:
+            self._times.record(call.command, call.ran_s)
+        if not self.running and self.is_idle():
             self._idle.set()
 
     def is_idle(self) -> bool:
@@ -166,7 +241,8 @@ class Dispatcher:
 
     def worker_ready(self, worker_id: str) -> None:
         """A worker may be given calls."""
-        self.scheduler.add_worker(worker_id, self.workforce.concurrency)
+        ahead = self._look_ahead if self.workforce.workers[worker_id].queues else 0
+        self.scheduler.add_worker(worker_id, self.workforce.concurrency, ahead=ahead)
         self.start_waiting()
 
     def worker_leaving(self, worker_id: str) -> None:
@@ -204,9 +280,10 @@ class Dispatcher:
             self.give_up(call)
 
     def close(self) -> None:
-        """Forget the timer; every call has ended."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """Forget the timers; every call has ended."""
+        for timer in (self._timer, self._recall_timer):
+            if timer is not None:
+                timer.cancel()
 
 
 def _timeout_error(call: Call, now: float) -> CallTimeout:

@@ -49,7 +49,8 @@ def current_chain() -> Chain:
 
     A task may outlive the host function that started it; then it serves nobody.
     """
-    return tuple(host_call for host_call in _chain.get() if not host_call.ended)
+    chain = _chain.get()
+    return chain and tuple(host_call for host_call in chain if not host_call.ended)
 
 
 def enter_chain(chain: Chain) -> None:
@@ -75,7 +76,9 @@ def require_depth(command: str, chain: Chain) -> None:
 
 def earliest_deadline(own: float | None, chain: Chain) -> float | None:
     """The earlier of a call's own deadline and that of the call it is nested in."""
-    outer = chain[-1].parent.deadline if chain else None
+    if not chain:
+        return own
+    outer = chain[-1].parent.deadline
     return min((deadline for deadline in (own, outer) if deadline is not None), default=None)
 
 

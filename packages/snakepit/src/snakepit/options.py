@@ -25,12 +25,16 @@ USE_DEFAULT: Final = UseDefault.USE_DEFAULT
 Timeout = float | timedelta | None | Literal[UseDefault.USE_DEFAULT]
 
 
-def seconds(name: str, value: float | timedelta) -> float:
-    """A duration in seconds, given in seconds or as a timedelta.
+def seconds(name: str, value: float | timedelta, *, zero: bool = False) -> float:
+    """A duration in seconds, given in seconds or as a timedelta; 0 only with ``zero``.
 
     Raises:
         ConfigurationError: it is no number, not finite, zero or negative.
     """
+    if type(value) is float and 0.0 < value <= sys.float_info.max:
+        return value  # what nearly every call brings
+    if zero and value == 0 and not isinstance(value, bool):
+        return 0.0
     number = value.total_seconds() if isinstance(value, timedelta) else value
     valid = isinstance(number, int | float) and not isinstance(number, bool)
     if not valid or not 0 < number <= sys.float_info.max:

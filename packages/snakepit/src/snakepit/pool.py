@@ -25,10 +25,12 @@ from snakepit.errors import (
     PoolClosed,
 )
 from snakepit.link.host_calls import HostFunction
+from snakepit.look_ahead import DEPTH
 from snakepit.nesting import Chain, current_chain, earliest_deadline, require_depth
 from snakepit.options import USE_DEFAULT, Timeout, instance_or_none, seconds, whole_number
 from snakepit.scheduler import Scheduler
 from snakepit.session import Session, generate_session_id
+from snakepit.spin import DEFAULT_SPIN
 from snakepit.stats import PoolStats, WorkerInfo
 from snakepit.streams import StreamBuffer
 from snakepit.supervision.face import SupervisedPool
@@ -38,6 +40,7 @@ from snakepit.supervision.workforce import Workforce
 from snakepit.worker.target import import_is_running
 
 Affinity = Literal["hint", "strict_queue"]
+_AFFINITIES: Final = get_args(Affinity)
 _DEFAULT_HEARTBEAT: Final = Heartbeat()
 
 
@@ -80,6 +83,11 @@ class Pool(SupervisedPool):
             otherwise; None for no limit.
         cancel_grace: seconds a call has to stop, once it is told to, before its worker is killed.
         start_timeout: seconds a worker may take to become ready, its imports included.
+        look_ahead: calls that a worker with ``concurrency`` 1 may be sent beyond the one it runs,
+            if their command was short of late; they are called back when that one is slow.
+        spin: seconds that host and worker look for an answer, or the next call, before they sleep;
+            0 for never. It shortens short calls a lot where there is more than one processor, and
+            gives itself up where it does not help.
         host_functions: functions that worker code may call with ``current_call().call_host(name,
             args)``. Each is called as ``function(call, **args)`` with a :class:`HostCall`; sync
             ones in a thread.
@@ -108,6 +116,8 @@ class Pool(SupervisedPool):
         stream_idle_timeout: float | timedelta | None = None,
         cancel_grace: float | timedelta = 0.25,
         start_timeout: float | timedelta = 60.0,
+        look_ahead: int = DEPTH,
+        spin: float | timedelta = DEFAULT_SPIN,
         host_functions: Mapping[str, HostFunction] | None = None,
         recycle: RecyclePolicy | None = None,
         heartbeat: Heartbeat | None = _DEFAULT_HEARTBEAT,
@@ -126,6 +136,7 @@ class Pool(SupervisedPool):
             name=name,
             size=whole_number("size", size),
             concurrency=whole_number("concurrency", concurrency),
+            spin=seconds("spin", spin, zero=True),
             start_timeout=seconds("start_timeout", start_timeout),
             cancel_grace=seconds("cancel_grace", cancel_grace),
             host_functions=dict(host_functions or {}),
@@ -137,6 +148,8 @@ class Pool(SupervisedPool):
             self._workforce,
             self._scheduler,
             cancel_grace=seconds("cancel_grace", cancel_grace),
+            look_ahead=whole_number("look_ahead", look_ahead, least=0),
+            spin=seconds("spin", spin, zero=True),
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._owner_pid = 0
@@ -379,11 +392,9 @@ class Pool(SupervisedPool):
         stream: StreamBuffer | None,
         affinity: Affinity,
     ) -> Call:
-        if affinity not in get_args(Affinity):
-            raise ConfigurationError(
-                f"affinity is {affinity!r}; it has to be one of {get_args(Affinity)}"
-            )
-        if args is not None and not isinstance(args, Mapping):
+        if affinity not in _AFFINITIES:
+            raise ConfigurationError(f"affinity is {affinity!r}; it has to be one of {_AFFINITIES}")
+        if args is not None and type(args) is not dict and not isinstance(args, Mapping):
             raise ConfigurationError(
                 f"args is a {type(args).__name__}; pass a mapping of argument names to values"
             )
@@ -408,7 +419,7 @@ class Pool(SupervisedPool):
 
     def _usable_loop(self, chain: Chain) -> asyncio.AbstractEventLoop:
         loop = self._loop
-        if loop is None or not self._takes_calls(chain):
+        if loop is None or (self._state is not PoolState.OPEN and not self._takes_calls(chain)):
             raise PoolClosed(f"pool {self.name!r} {_WHY_CLOSED[self._state]}")
         if self._is_foreign_process():
             raise PoolBroken(

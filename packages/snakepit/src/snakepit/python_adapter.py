@@ -151,6 +151,7 @@ class PythonAdapter:
             target=self._target,
             config=self._config,
             concurrency=spec.concurrency,
+            spin=spec.spin,
             sys_path=process_spec.sys_path(),
         )
         worker = WorkerProcess(spec.worker_id, ends, config, spec.host_functions)

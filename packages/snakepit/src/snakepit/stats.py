@@ -9,9 +9,10 @@ from snakepit.calls import CallOutcome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerInfo:
-    """One worker at one moment. ``in_flight``: calls that hold one of its slots;
-    ``shared_memory_bytes``: memory that carries large buffers to and from it, in use or kept for
-    the next ones.
+    """One worker at one moment.
+
+    ``in_flight``: calls that were sent to it and have not ended; ``shared_memory_bytes``: memory
+    that carries large buffers to and from it, in use or kept for the next ones.
     """
 
     worker_id: str
@@ -26,9 +27,9 @@ class WorkerInfo:
 class PoolStats:
     """A pool at one moment: gauges first, then counters since its start.
 
-    Every submitted call is counted in exactly one of ``queued``, ``running``, ``stopping`` (its
-    caller has been answered, its worker has not stopped it yet), ``succeeded``, ``failed``,
-    ``timed_out`` and ``cancelled``.
+    Every submitted call is counted in exactly one of ``queued``, ``running`` (sent to a worker),
+    ``stopping`` (its caller has been answered, its worker has not stopped it yet), ``succeeded``,
+    ``failed``, ``timed_out`` and ``cancelled``.
     """
 
     size: int
@@ -47,6 +48,7 @@ class PoolStats:
     workers_recycled: int = 0
     session_hits: int = 0
     session_misses: int = 0
+    recalled: int = 0
 
 
 @dataclass(slots=True)
@@ -58,7 +60,11 @@ class Counters:
     failed: int = 0
     timed_out: int = 0
     cancelled: int = 0
+    recalled: int = 0
 
     def count(self, outcome: CallOutcome) -> None:
         """Count the end of a call; the outcomes are named as the counters."""
-        setattr(self, outcome.value, getattr(self, outcome.value) + 1)
+        if outcome is CallOutcome.SUCCEEDED:
+            self.succeeded += 1
+        else:
+            setattr(self, outcome.value, getattr(self, outcome.value) + 1)

@@ -34,6 +34,7 @@ class FrameConnection:
         self._on_closed = on_closed
         self._decoder = FrameDecoder()
         self._unsent = bytearray()
+        self._gathered: list[bytes] = []
         self._open = True
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock, self._on_readable)
@@ -43,6 +44,13 @@ class FrameConnection:
 
         A frame for a closed connection is dropped: its end was reported.
         """
+        if self._gathered:
+            self._gathered.append(frame)
+            self._flush()
+        else:
+            self._send_now(frame)
+
+    def _send_now(self, frame: bytes) -> None:
         if not self._open:
             return
         if self._unsent:
@@ -63,6 +71,17 @@ class FrameConnection:
         """Where large buffers of what is sent go, if anywhere."""
         return None if self.exchange is None else self.exchange.outgoing
 
+    def send_soon(self, frame: bytes) -> None:
+        """Send a frame together with the others of this turn of the loop: one system call."""
+        if not self._gathered:
+            self._loop.call_soon(self._flush)
+        self._gathered.append(frame)
+
+    def _flush(self) -> None:
+        frames, self._gathered = self._gathered, []
+        if frames:
+            self._send_now(frames[0] if len(frames) == 1 else b"".join(frames))
+
     def close(self) -> None:
         """Close the socket; nothing is reported any more."""
         if self._open:
@@ -71,9 +90,13 @@ class FrameConnection:
             self._loop.remove_writer(self._sock)
             self._sock.close()
 
+    def poll(self) -> bool:
+        """Handle what has arrived, if anything has."""
+        return self._open and self._read()
+
     def drain(self) -> None:
         """Read what the peer still said before it ended."""
-        while self._open and self._read():
+        while self.poll():
             pass
 
     def _on_writable(self) -> None:

@@ -98,6 +98,8 @@ class HostCalls:
 
     def cancel_children_of(self, parent: Call) -> None:
         """Stop the host calls of a command that has ended or is no longer wanted."""
+        if not self._parents:
+            return
         for call_id, owner in tuple(self._parents.items()):
             if owner is parent:
                 self._tasks[call_id].cancel()

@@ -8,11 +8,11 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from snakepit.calls import Call
+from snakepit.calls import Call, CallState
 from snakepit.errors import (
     ProtocolError,
     SnakepitError,
@@ -38,6 +38,7 @@ from snakepit.wire.messages import (
     items_size,
     message_frame,
     read_body,
+    read_ids,
     read_items,
     read_mapping,
     read_value,
@@ -57,6 +58,9 @@ class WorkerEvents(Protocol):
         ``interrupted``: it was broken off by force, so the worker is suspect.
         """
 
+    def calls_recalled(self, worker_id: str, calls: Sequence[Call]) -> None:
+        """The worker has not started these calls, and will not; the first was sent first."""
+
     def worker_dying(self, worker_id: str) -> None:
         """The worker can't take calls any more; those it has are about to end."""
 
@@ -71,6 +75,7 @@ class WorkerConfig:
     target: str
     config: Mapping[str, Any]
     concurrency: int
+    spin: float
     sys_path: list[str] | None
 
 
@@ -141,9 +146,19 @@ class WorkerProcess:
         self._host_calls = HostCalls(functions, worker_id, self._data)
         self._pings: dict[int, asyncio.Future[None]] = {}
         self._dying: asyncio.Task[None] | None = None
+        # When it became free for the oldest call it has.
+        self._free_at = 0.0
+        self._recalling = False
+        # Whether running code was broken off: it starts no call after that.
+        self._suspect = False
 
     def __repr__(self) -> str:
         return f"<WorkerProcess {self.worker_id} pid={self.pid} calls={len(self._calls)}>"
+
+    @property
+    def queues(self) -> bool:
+        """Whether calls may be sent to it beyond its concurrency, to wait there."""
+        return self._config.concurrency == 1
 
     @property
     def in_flight(self) -> int:
@@ -253,6 +268,9 @@ class WorkerProcess:
             last_output=self._output.text(self._first_start()),
         )
         self._host_calls.cancel_all()
+        unstarted = self._unstarted()
+        for call in unstarted:
+            del self._calls[call.wire_id]
         for call in tuple(self._calls.values()):
             error = death.error()
             error.retryable = call.idempotent
@@ -265,6 +283,7 @@ class WorkerProcess:
         if not self._gone.done():
             self._gone.set_result(None)
         if self._events is not None:
+            self._events.calls_recalled(self.worker_id, unstarted)
             self._events.worker_lost(self.worker_id, death.error())
 
     def _first_start(self) -> float:
@@ -288,21 +307,54 @@ class WorkerProcess:
             EncodeError, PayloadTooLarge: its arguments can't travel; nothing was sent.
         """
         timeout = None if call.deadline is None else call.deadline - time.monotonic()
-        call.wire_id = next(self._ids)
-        frame = call_frame(
-            call.wire_id,
-            CallRequest(
-                call.command,
-                dict(call.args),
-                timeout,
-                call.session_id,
-                call.parent_id,
-                None if call.stream is None else WINDOW,
-            ),
-            self._data.segments,
+        wire_id = call.wire_id = next(self._ids)
+        credit = None if call.stream is None else WINDOW
+        request = CallRequest(
+            call.command, dict(call.args), timeout, call.session_id, call.parent_id, credit
         )
-        self._calls[call.wire_id] = call
-        self._data.send(frame)
+        frame = call_frame(wire_id, request, self._data.segments)
+        # To a busy worker there is no hurry: calls to it share a system call.
+        send = self._data.send_soon if self._calls else self._data.send
+        self._calls[wire_id] = call
+        send(frame)
+
+    def _unstarted(self) -> list[Call]:
+        """The calls it can't have started: it runs one after the other, and answers each."""
+        if not self.queues:
+            return []
+        queued = [call for call in self._calls.values() if call.parent_id is None]
+        behind = queued if self._suspect else queued[1:]
+        return [call for call in behind if call.state is CallState.RUNNING]
+
+    def recall(self, patience: float) -> bool:
+        """Call back what has not started, if what runs has taken ``patience`` seconds; whether it
+        has.
+        """
+        unstarted = self._unstarted()
+        if not unstarted or self._recalling or time.monotonic() - self._free_at < patience:
+            return False
+        self._recalling = True
+        ids = [call.wire_id for call in unstarted]
+        self._control.send(value_frame(FrameType.RECALL, 0, ids))
+        return True
+
+    def _on_recalled(self, frame: Frame) -> None:
+        self._recalling = False
+        recalled = []
+        for wire_id in read_ids(frame):
+            call = self._calls.pop(wire_id, None)
+            if call is None:
+                raise ProtocolError(f"call {wire_id} was called back, but is not open")
+            if call.state is CallState.RUNNING:
+                recalled.append(call)
+            elif self._events is not None:
+                self._events.call_ended(self.worker_id, call, interrupted=False)
+        if self._events is not None and recalled:
+            self._events.calls_recalled(self.worker_id, recalled)
+
+    def poll(self) -> bool:
+        """Handle what the process has sent, if anything; whether there was something."""
+        return self._data.poll()
 
     def stop_call(self, call: Call) -> None:
         """Ask the process to stop a call; a stream, asked again, is broken off. Its end is reported
@@ -326,6 +378,10 @@ class WorkerProcess:
 
     def _end_call(self, call: Call, *, interrupted: bool) -> None:
         if self._calls.pop(call.wire_id, None) is not None:
+            now = time.monotonic()
+            call.ran_s = now - max(self._free_at, call.started_at or now)
+            if call.parent_id is None:
+                self._free_at = now
             self._host_calls.cancel_children_of(call)
             if self._events is not None:
                 self._events.call_ended(self.worker_id, call, interrupted=interrupted)
@@ -367,7 +423,7 @@ class WorkerProcess:
             elif frame.type == FrameType.END:
                 call.succeed(None)
             elif frame.type == FrameType.CANCELLED:
-                interrupted = bool(read_value(frame))
+                interrupted = self._suspect = bool(read_value(frame)) or self._suspect
                 call.fail(
                     ProtocolError("the worker cancelled a call that nobody told it to cancel")
                 )
@@ -411,6 +467,7 @@ class WorkerProcess:
             "target": self._config.target,
             "config": dict(self._config.config),
             "concurrency": self._config.concurrency,
+            "spin": self._config.spin,
             "sys_path": self._config.sys_path,
             "features": features,
         }
@@ -432,6 +489,9 @@ class WorkerProcess:
             self._ready.set_exception(failure)
 
     def _on_control_frame(self, frame: Frame) -> None:
+        if frame.type == FrameType.RECALLED:
+            self._on_recalled(frame)
+            return
         if frame.type != FrameType.PONG:
             raise ProtocolError(f"a worker may not send a frame of type {frame.type} on control")
         token = read_value(frame)

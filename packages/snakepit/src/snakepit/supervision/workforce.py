@@ -7,7 +7,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 from snakepit.adapter import Adapter, DirectWorker, WorkerSpec
@@ -60,6 +60,9 @@ class WorkforceOwner(Protocol):
     def call_ended(self, call: Call) -> None:
         """A worker has ended a call, and its caller is answered."""
 
+    def calls_recalled(self, worker_id: str, calls: Sequence[Call]) -> None:
+        """A worker has not started these calls, and will not; the first was sent first."""
+
 
 class Workforce:
     """Keeps ``size`` workers ready for its owner.
@@ -75,6 +78,7 @@ class Workforce:
         name: str,
         size: int,
         concurrency: int,
+        spin: float,
         start_timeout: float,
         cancel_grace: float,
         host_functions: Mapping[str, HostFunction],
@@ -94,6 +98,7 @@ class Workforce:
         self._adapter = adapter
         self._name = name
         self.concurrency = concurrency
+        self._spin = spin
         self._start_timeout = start_timeout
         self._cancel_grace = cancel_grace
         self._host_functions = host_functions
@@ -163,6 +168,7 @@ class Workforce:
             pool_size=self.size,
             concurrency=self.concurrency,
             cancel_grace=self._cancel_grace,
+            spin=self._spin,
             host_functions=self._host_functions,
         )
         self.starting += 1
@@ -262,6 +268,14 @@ class Workforce:
         if member.standing is not Standing.SERVING:
             self._end_if_unwanted(worker_id, member)
 
+    def calls_recalled(self, worker_id: str, calls: Sequence[Call]) -> None:
+        """Pass on the calls that a worker will not start; it may be unwanted without them."""
+        if self._owner is not None:
+            self._owner.calls_recalled(worker_id, calls)
+        member = self.members.get(worker_id)
+        if member is not None and member.standing is not Standing.SERVING:
+            self._end_if_unwanted(worker_id, member)
+
     def worker_dying(self, worker_id: str) -> None:
         """See to it that no slot freed by the death gets a call."""
         self.members[worker_id].is_dying = True
@@ -336,6 +350,7 @@ class Workforce:
         member.standing = Standing.DRAINING
         if self._owner is not None:
             self._owner.worker_leaving(worker_id)
+        member.worker.recall(0.0)
         self._end_if_unwanted(worker_id, member, reason)
 
     # --- leaving -----------------------------------------------------------------------------
@@ -354,6 +369,7 @@ class Workforce:
             self._owner.worker_leaving(worker_id)
         if not has_successor:
             self._replace(0.0)
+        member.worker.recall(0.0)
         self._end_if_unwanted(worker_id, member, reason)
 
     def _end_if_unwanted(self, worker_id: str, member: Member, reason: str = "retired") -> None:

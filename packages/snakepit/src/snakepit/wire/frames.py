@@ -46,6 +46,8 @@ class FrameType(IntEnum):
     CANCEL = 32
     PING = 33
     PONG = 34
+    RECALL = 35
+    RECALLED = 36
     SEGMENT = 40
     RELEASE = 41
     DISCARD = 42

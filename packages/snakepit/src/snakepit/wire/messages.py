@@ -58,13 +58,20 @@ def read_call(frame: Frame) -> CallRequest:
         ProtocolError: it is no array of the right shape, or an element has a wrong type.
         DecodeError: a value in it can't be decoded; only this call fails.
     """
-    request = CallRequest._make(read_body(frame, len(CallRequest._fields), CallRequest._fields))
-    for name, value, types in zip(CallRequest._fields, request, _CALL_TYPES, strict=True):
-        # The very types: a bool is an int too.
-        if type(value) not in types:
-            raise ProtocolError(f"the {name} of call {frame.call_id} is a {type(value).__name__}")
-    streams, nested = bool(frame.flags & FLAG_STREAM), bool(frame.flags & FLAG_NESTED)
-    credit, parent = request.credit, request.parent
+    request = CallRequest._make(read_body(frame, _CALL_LENGTH, CallRequest._fields))
+    command, args, timeout, session, parent, credit = request
+    # The very types: a bool is an int too.
+    if (
+        type(command) is not str
+        or type(args) is not dict
+        or type(timeout) not in _OPTIONAL_NUMBER
+        or type(session) not in _OPTIONAL_TEXT
+        or type(parent) not in _OPTIONAL_COUNT
+        or type(credit) not in _OPTIONAL_LIST
+    ):
+        raise _wrong_type(frame.call_id, request)
+    flags = frame.flags
+    streams, nested = flags & FLAG_STREAM != 0, flags & FLAG_NESTED != 0
     if streams != (credit is not None) or nested != (parent is not None):
         raise ProtocolError(f"the flags of call {frame.call_id} contradict its body")
     if credit is None:
@@ -75,7 +82,22 @@ def read_call(frame: Frame) -> CallRequest:
 
 
 _NONE = type(None)
-_CALL_TYPES = ((str,), (dict,), (float, int, _NONE), (str, _NONE), (int, _NONE), (list, _NONE))
+_OPTIONAL_NUMBER = (_NONE, float, int)
+_OPTIONAL_TEXT = (_NONE, str)
+_OPTIONAL_COUNT = (_NONE, int)
+_OPTIONAL_LIST = (_NONE, list)
+_CALL_TYPES = (
+    (str,), (dict,), _OPTIONAL_NUMBER, _OPTIONAL_TEXT, _OPTIONAL_COUNT, _OPTIONAL_LIST
+)  # fmt: skip
+_CALL_LENGTH = len(_CALL_TYPES)
+
+
+def _wrong_type(call_id: int, request: CallRequest) -> ProtocolError:
+    fields = zip(CallRequest._fields, request, _CALL_TYPES, strict=True)
+    wrong = (
+        f"the {name} is a {type(v).__name__}" for name, v, types in fields if type(v) not in types
+    )
+    return ProtocolError(f"in call {call_id}, {'; '.join(wrong)}")
 
 
 def value_frame(
@@ -136,7 +158,7 @@ def read_body(frame: Frame, count: int, names: Sequence[str] = ("result",)) -> l
         raise ProtocolError(
             f"the body of a frame of type {frame.type} is no array of {count} or more elements"
         )
-    return body[:count]
+    return body if len(body) == count else body[:count]
 
 
 def read_value(frame: Frame) -> Any:
@@ -160,6 +182,14 @@ def credit_frame(call_id: int, credit: Credit) -> bytes:
 def read_credit(frame: Frame) -> Credit:
     """What a ``CREDIT`` frame grants; raises as :func:`read_body`."""
     return checked_credit(*read_body(frame, len(Credit._fields)))
+
+
+def read_ids(frame: Frame) -> list[int]:
+    """The call ids in a ``RECALL`` or ``RECALLED`` frame; raises as :func:`read_body`."""
+    ids = read_value(frame)
+    if not isinstance(ids, list) or not all(type(call_id) is int for call_id in ids):
+        raise ProtocolError(f"the body of a frame of type {frame.type} holds no array of call ids")
+    return ids
 
 
 def read_mapping(frame: Frame) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from enum import Enum
 from typing import Any, NamedTuple
 
 from snakepit.errors import (
@@ -56,18 +57,28 @@ def read_reply(frame: Frame) -> Reply:
             raise error_from_wire(read_mapping(frame))
 
 
-class IncomingCalls:
-    """Which calls of the host have arrived, and which it has cancelled. Thread-safe.
+class Turn(Enum):
+    """What becomes of a call whose turn to start has come."""
 
-    ``CANCEL`` comes on another channel than ``CALL``, so it may be there first; ids ascend, so an
-    id that is greater than the last one received is one that is still to come.
+    START = "start"
+    DROP = "drop"
+    """It was withdrawn, and the host knows."""
+    REFUSE = "refuse"
+    """It was withdrawn, and the host is to be told now."""
+
+
+class IncomingCalls:
+    """Which calls of the host have arrived, and which it has withdrawn. Thread-safe.
+
+    ``CANCEL`` and ``RECALL`` come on another channel than ``CALL``, so they may be there first; ids
+    ascend, so an id that is greater than the last one received is one that is still to come.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last_received = 0
         self._waiting: set[int] = set()
-        self._withdrawn: set[int] = set()
+        self._withdrawn: dict[int, Turn] = {}
 
     def received(self, call_id: int) -> None:
         """Note that a call has arrived and waits to be started."""
@@ -77,26 +88,31 @@ class IncomingCalls:
             self._last_received = call_id
             self._waiting.add(call_id)
 
-    def start(self, call_id: int, register: Callable[[], object] = bool) -> bool:
-        """Note that a call is about to start; False if it was cancelled before.
+    def start(self, call_id: int, register: Callable[[], object] = bool) -> Turn:
+        """Note that a call is about to start, unless it was withdrawn before.
 
         ``register`` makes the running call known to whoever cancels; no cancellation falls between.
         """
         with self._lock:
             self._waiting.discard(call_id)
-            if call_id in self._withdrawn:
-                self._withdrawn.discard(call_id)
-                return False
+            if self._withdrawn:
+                turn = self._withdrawn.pop(call_id, None)
+                if turn is not None:
+                    return turn
             register()
-            return True
+            return Turn.START
 
-    def withdraw(self, call_id: int) -> bool:
-        """Cancel a call that has not started; False if it has, or has ended."""
+    def withdraw(self, call_id: int, turn: Turn = Turn.DROP) -> bool:
+        """See to it that a call never starts; False if it has started, or was withdrawn before.
+
+        With ``Turn.DROP``, whoever withdraws a call answers for it at once.
+        """
         with self._lock:
-            if call_id in self._waiting or call_id > self._last_received:
-                self._withdrawn.add(call_id)
-                return True
-            return False
+            known = call_id in self._waiting or call_id > self._last_received
+            if not known or call_id in self._withdrawn:
+                return False
+            self._withdrawn[call_id] = turn
+            return True
 
 
 def select_command(commands: Mapping[str, Command], request: CallRequest) -> Command:

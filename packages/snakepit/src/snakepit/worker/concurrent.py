@@ -30,6 +30,7 @@ from snakepit.wire.frames import FLAG_SEGMENTS, Frame, FrameType
 from snakepit.wire.messages import CallRequest, read_call, read_credit
 from snakepit.worker.calls import (
     IncomingCalls,
+    Turn,
     cancelled_frame,
     end_frame,
     error_frame,
@@ -118,20 +119,26 @@ class ConcurrentEngine:
 
     def _start(self, frame: Frame) -> None:
         call_id = frame.call_id
-        if not self._incoming.start(call_id):
-            self._port.send(cancelled_frame(call_id, interrupted=False))
-            return
         try:
             request = read_call(frame)
             command = select_command(self._commands, request)
         except SnakepitError as error:
-            self._port.send(error_frame(call_id, error))
+            if self._begin(call_id):
+                self._port.send(error_frame(call_id, error))
+            return
+        if not self._begin(call_id):
             return
         running = _Running(CallContext(self, call_id, request))
         self._running[call_id] = running
         run = self._run(running, command, request, bool(frame.flags & FLAG_SEGMENTS))
         running.task = self._loop.create_task(run)
         running.task.add_done_callback(end_process_if_failed)
+
+    def _begin(self, call_id: int) -> bool:
+        turn = self._incoming.start(call_id)
+        if turn is Turn.REFUSE:
+            self._port.send(cancelled_frame(call_id, interrupted=False))
+        return turn is Turn.START
 
     async def _run(
         self, running: _Running, command: Command, request: CallRequest, in_segments: bool
@@ -220,8 +227,12 @@ class ConcurrentEngine:
 
     def cancel(self, call_id: int) -> None:
         """Stop a call, or see to it that it never starts."""
-        if not self._incoming.withdraw(call_id):
+        if not self._incoming.withdraw(call_id, Turn.REFUSE):
             self._loop.call_soon_threadsafe(self._cancel_running, call_id)
+
+    def withdraw(self, call_id: int) -> bool:
+        """See to it that a call never starts, without an answer; False if it has started."""
+        return self._incoming.withdraw(call_id)
 
     def _cancel_running(self, call_id: int) -> None:
         running = self._running.get(call_id)

@@ -6,31 +6,48 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable
+from typing import Protocol
 
-from snakepit.wire.frames import FrameType
-from snakepit.wire.messages import read_value, value_frame
+from snakepit.wire.frames import Frame, FrameType
+from snakepit.wire.messages import read_ids, read_value, value_frame
 from snakepit.worker.segments import ControlPort
 
 
-def start_control_thread(port: ControlPort, cancel: Callable[[int], None]) -> None:
-    """Answer pings on ``port``, pass cancellations to ``cancel``; while the process lives."""
+class Controlled(Protocol):
+    """What the host can have done while a command runs."""
+
+    def cancel(self, call_id: int) -> None:
+        """Stop a call."""
+
+    def withdraw(self, call_id: int) -> bool:
+        """See to it that a call never starts, without an answer; False if it has started."""
+
+
+def start_control_thread(port: ControlPort, engine: Controlled) -> None:
+    """Serve the host's control frames on ``port`` while the process lives."""
     threading.Thread(
-        target=_serve, args=(port, cancel), name="snakepit-control", daemon=True
+        target=_serve, args=(port, engine), name="snakepit-control", daemon=True
     ).start()
 
 
-def _serve(port: ControlPort, cancel: Callable[[int], None]) -> None:
+def _serve(port: ControlPort, engine: Controlled) -> None:
     # Signals are for the main thread, whose code they may break off.
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         while True:
             for frame in port.read():
-                if frame.type == FrameType.CANCEL:
-                    cancel(frame.call_id)
-                elif frame.type == FrameType.PING:
-                    port.send(value_frame(FrameType.PONG, 0, read_value(frame)))
+                _handle(frame, port, engine)
     except BaseException:
         # Without this thread nothing can be cancelled: better no worker than a deaf one.
         traceback.print_exc()
         os._exit(1)
+
+
+def _handle(frame: Frame, port: ControlPort, engine: Controlled) -> None:
+    if frame.type == FrameType.CANCEL:
+        engine.cancel(frame.call_id)
+    elif frame.type == FrameType.RECALL:
+        unstarted = [call_id for call_id in read_ids(frame) if engine.withdraw(call_id)]
+        port.send(value_frame(FrameType.RECALLED, 0, unstarted))
+    elif frame.type == FrameType.PING:
+        port.send(value_frame(FrameType.PONG, 0, read_value(frame)))

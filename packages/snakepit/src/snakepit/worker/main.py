@@ -76,9 +76,10 @@ def _serve(descriptors: WorkerDescriptors) -> int:
     if SEGMENTS_FEATURE in common_features(config.get("features")):
         port.exchange = control.exchange
     engine = _engine(port, commands, config["concurrency"])
-    start_control_thread(control, engine.cancel)
+    start_control_thread(control, engine)
     names = {name: {"stream": command.kind.streams} for name, command in commands.items()}
     port.send(value_frame(FrameType.READY, 0, names))
+    port.look_before_sleeping(config["spin"])
     engine.serve()
     close = getattr(worker, "close", None)
     if close is not None:

@@ -7,8 +7,10 @@ import os
 import select
 import socket
 import threading
+import time
 from typing import NoReturn
 
+from snakepit.spin import AdaptiveSpin
 from snakepit.wire.exchange import SegmentExchange, resolved
 from snakepit.wire.frames import Frame, FrameDecoder
 from snakepit.wire.segments import OutgoingSegments
@@ -37,6 +39,11 @@ class Port:
         self._poller = select.poll()
         self._poller.register(sock, select.POLLIN)
         self._poller.register(self._wake_read, select.POLLIN)
+        self._spin = AdaptiveSpin(0.0)
+
+    def look_before_sleeping(self, seconds: float) -> None:
+        """Have ``read`` look for bytes that long before it sleeps, while that is worthwhile."""
+        self._spin = AdaptiveSpin(seconds)
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -53,6 +60,18 @@ class Port:
 
     def read(self) -> list[Frame]:
         """Block until bytes arrive or ``wake`` is called; return the completed frames."""
+        if self._spin.is_worthwhile():
+            give_up_at = time.perf_counter() + self._spin.limit
+            while True:
+                frames = self.read_available()
+                late = time.perf_counter() > give_up_at
+                if frames or late:
+                    break
+                # Where processors are scarce, the host or another worker needs this one.
+                os.sched_yield()
+            self._spin.record(found=not late)
+            if frames:
+                return frames
         self._clear_wakes(self._poller.poll())
         return self.read_available()
 

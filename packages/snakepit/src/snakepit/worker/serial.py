@@ -33,6 +33,7 @@ from snakepit.wire.frames import FLAG_SEGMENTS, Frame, FrameType
 from snakepit.wire.messages import CallRequest, read_call, read_credit
 from snakepit.worker.calls import (
     IncomingCalls,
+    Turn,
     cancelled_frame,
     end_frame,
     error_frame,
@@ -98,21 +99,28 @@ class SerialEngine:
         self._outgoing = OutgoingCalls(port)
         self._turn = threading.Condition()
         self._reading = False
+        self._waiting = 0
         self._shutdown = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main_thread = threading.get_ident()
         # The call that a signal would break off; None while no user code runs on the main thread.
         self._breakable: _Running | None = None
+        # Whether code was broken off: then no further call starts here, and the host takes those
+        # that wait elsewhere.
+        self._suspect = False
 
     def serve(self) -> None:
         """Run calls until the host says ``SHUTDOWN``. Main thread."""
         serve_with(self)
         signal.signal(_INTERRUPT_SIGNAL, self._on_interrupt)
         while True:
-            self._wait_for(lambda: bool(self._backlog) or self._shutdown)
-            if not self._backlog:
+            if self._backlog and not self._suspect:
+                self._run(self._backlog.popleft())
+            elif self._shutdown:
                 break
-            self._run(self._backlog.popleft())
+            else:
+                with self._turn:
+                    self._read_or_wait()
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
 
@@ -128,12 +136,11 @@ class SerialEngine:
             request = read_call(frame)
             command = select_command(self._commands, request)
         except SnakepitError as error:
-            self._incoming.start(call_id)
-            self._port.send(error_frame(call_id, error))
+            if self._begins(call_id):
+                self._port.send(error_frame(call_id, error))
             return
         running = _Running(CallContext(self, call_id, request), command, request.credit)
-        if not self._incoming.start(call_id, lambda: self._stack.append(running)):
-            self._port.send(cancelled_frame(call_id, interrupted=False))
+        if not self._begins(call_id, lambda: self._stack.append(running)):
             return
         token = enter_call(running.context)
         try:
@@ -147,12 +154,21 @@ class SerialEngine:
             self._port.release()
         self._port.send(reply)
 
+    def _begins(self, call_id: int, register: Callable[[], object] = bool) -> bool:
+        turn = self._incoming.start(call_id, register)
+        if turn is Turn.REFUSE:
+            self._port.send(cancelled_frame(call_id, interrupted=False))
+        return turn is Turn.START
+
     def _reply_of(self, running: _Running, request: CallRequest) -> bytes:
         """Run the command; return its final frame."""
         reply = self._unforced_reply_of(running, request)
         # What the code made of the interruption does not count: it was broken off at an arbitrary
         # place, so the worker has to be replaced.
-        return self._stopped(running) if running.forced else reply
+        if running.forced:
+            self._suspect = True
+            return self._stopped(running)
+        return reply
 
     def _unforced_reply_of(self, running: _Running, request: CallRequest) -> bytes:
         # Two layers: in CPython 3.11 an exception from a signal handler in a loop that is the first
@@ -295,12 +311,20 @@ class SerialEngine:
         try:
             with self._turn:
                 while not ready():
-                    if self._reading:
-                        self._turn.wait()
-                    else:
-                        self._read_for_all()
+                    self._read_or_wait()
         finally:
             self._breakable = breakable
+
+    def _read_or_wait(self) -> None:
+        """Have frames delivered: by this thread, which has the turn, or by the one that reads."""
+        if not self._reading:
+            self._read_for_all()
+            return
+        self._waiting += 1
+        try:
+            self._turn.wait()
+        finally:
+            self._waiting -= 1
 
     def _read_for_all(self) -> None:
         self._reading = True
@@ -312,7 +336,8 @@ class SerialEngine:
             self._reading = False
         for frame in frames:
             self._deliver(frame)
-        self._turn.notify_all()
+        if self._waiting:
+            self._turn.notify_all()
 
     def _poke(self) -> None:
         """Have every waiting thread look again at what it waits for."""
@@ -354,7 +379,12 @@ class SerialEngine:
 
     def cancel(self, call_id: int) -> None:
         """Stop a call, or see to it that it never starts."""
-        if self._incoming.withdraw(call_id):
+        # Behind a running call it may wait for long. Otherwise it is about to arrive; if it does
+        # not, something is wrong with this worker, which must not be hidden by an answer.
+        waits = bool(self._stack)
+        if self._incoming.withdraw(call_id, Turn.DROP if waits else Turn.REFUSE):
+            if waits:
+                self._port.send(cancelled_frame(call_id, interrupted=False))
             return
         for running in tuple(self._stack):
             if running.context.call_id == call_id:
@@ -367,6 +397,10 @@ class SerialEngine:
                 elif running is self._breakable and by_force:
                     signal.pthread_kill(self._main_thread, _INTERRUPT_SIGNAL)
                 self._poke()
+
+    def withdraw(self, call_id: int) -> bool:
+        """See to it that a call never starts, without an answer; False if it has started."""
+        return self._incoming.withdraw(call_id)
 
     # --- calling the host ----------------------------------------------------------------------
 

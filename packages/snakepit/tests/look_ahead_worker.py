@@ -1,0 +1,24 @@
+"""Commands that are short most of the time."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import snakepit
+
+
+class Worker:
+    @snakepit.command
+    def nap(self, seconds: float = 0.0) -> None:
+        if seconds:
+            time.sleep(seconds)
+
+    @snakepit.command
+    def end(self, fatal: bool = False) -> None:
+        if fatal:
+            os._exit(3)
+
+    @snakepit.command
+    def pid(self) -> int:
+        return os.getpid()

@@ -1,0 +1,241 @@
+"""Calls sent ahead: which, how many, and that they come back when the one before them is slow."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from asyncio import Future
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+from processes import send_signal, until
+
+from snakepit import Pool, PythonAdapter
+from snakepit.calls import Call
+from snakepit.errors import CallTimeout, ConfigurationError, WorkerLost
+from snakepit.look_ahead import CommandTimes
+from snakepit.scheduler import Scheduler
+from snakepit.spin import AdaptiveSpin
+
+NO_ANSWER = cast("Future[Any]", None)
+
+
+def new_call(command: str = "short", session_id: str | None = None, strict: bool = False) -> Call:
+    return Call(
+        command, {}, answer=NO_ANSWER, submitted_at=0.0, session_id=session_id, strict=strict
+    )
+
+
+def is_short(call: Call) -> bool:
+    return call.command == "short"
+
+
+def submit(scheduler: Scheduler, calls: Sequence[Call]) -> list[str | None]:
+    return [scheduler.submit(call, short=is_short(call)) for call in calls]
+
+
+def new_scheduler(workers: int = 1, ahead: int = 2) -> Scheduler:
+    scheduler = Scheduler(100)
+    for number in range(workers, 0, -1):
+        scheduler.add_worker(f"w{number}", 1, ahead=ahead)
+    return scheduler
+
+
+def new_pool(**options: Any) -> Pool:
+    settings: dict[str, Any] = {"size": 1, "name": "test", "spin": 0} | options
+    return Pool(PythonAdapter("look_ahead_worker:Worker"), **settings)
+
+
+async def make_short(pool: Pool, command: str) -> None:
+    """Call a command until the pool has seen that it is short."""
+    await pool.execute(command)
+    while not pool._dispatcher._times.is_short(command):
+        await pool.execute(command)
+
+
+# --- which commands are short --------------------------------------------------------------------
+
+
+def test_a_command_is_short_once_it_was() -> None:
+    times = CommandTimes()
+    assert not times.is_short("echo")
+    times.record("echo", 0.0001)
+    assert times.is_short("echo")
+    assert not times.is_short("other")
+
+
+def test_one_slow_call_counts_until_short_ones_have_made_up_for_it() -> None:
+    times = CommandTimes()
+    times.record("echo", 0.0001)
+    times.record("echo", 1.0)
+    assert not times.is_short("echo")
+    for _ in range(60):
+        times.record("echo", 0.0001)
+    assert times.is_short("echo")
+
+
+# --- which worker --------------------------------------------------------------------------------
+
+
+def test_short_calls_go_ahead_when_no_slot_is_free_and_only_so_many() -> None:
+    scheduler = new_scheduler(workers=2)
+    calls = [new_call() for _ in range(7)]
+    assert submit(scheduler, calls) == ["w1", "w2", "w1", "w2", "w1", "w2", None]
+    assert scheduler.ahead_of("w1") == 2
+
+
+def test_other_calls_wait_for_a_free_slot() -> None:
+    scheduler = new_scheduler()
+    assert submit(scheduler, [new_call(), new_call("unknown")]) == ["w1", None]
+
+
+def test_nothing_goes_ahead_behind_a_call_that_is_not_known_to_be_short() -> None:
+    scheduler = new_scheduler()
+    assert submit(scheduler, [new_call("unknown"), new_call()]) == ["w1", None]
+
+
+def test_nothing_goes_ahead_of_a_call_that_waits() -> None:
+    scheduler = new_scheduler()
+    slow, late = new_call("unknown"), new_call()
+    assert submit(scheduler, [new_call(), slow, late]) == ["w1", None, None]
+    assert scheduler.next(is_short) is None
+    scheduler.release("w1")
+    assert scheduler.next(is_short) == (slow, "w1")
+    assert scheduler.next(is_short) is None
+    scheduler.release("w1")
+    assert scheduler.next(is_short) == (late, "w1")
+
+
+def test_nothing_more_goes_ahead_while_the_running_call_is_slow() -> None:
+    scheduler = new_scheduler()
+    submit(scheduler, [new_call(), new_call()])
+    scheduler.hold("w1")
+    assert submit(scheduler, [new_call()]) == [None]
+    scheduler.release("w1")
+    assert scheduler.next(is_short) is not None
+
+
+def test_recalled_calls_are_the_next_in_their_order() -> None:
+    scheduler = new_scheduler()
+    first, second, third = calls = [new_call() for _ in range(3)]
+    waiting = new_call()
+    assert submit(scheduler, [*calls, waiting]) == ["w1", "w1", "w1", None]
+    for call in (third, second):
+        scheduler.recalled(call, "w1")
+    assert list(scheduler.waiting()) == [second, third, waiting]
+    assert scheduler.load_of("w1") == 1
+    assert first not in scheduler.waiting()
+
+
+def test_a_strict_call_goes_ahead_only_to_its_own_worker() -> None:
+    scheduler = new_scheduler(workers=2)
+    submit(scheduler, [new_call(session_id="s", strict=True), new_call()])
+    strict = [new_call(session_id="s", strict=True) for _ in range(3)]
+    assert submit(scheduler, strict) == ["w1", "w1", None]
+
+
+# --- real workers --------------------------------------------------------------------------------
+
+
+async def test_calls_behind_one_that_turns_out_slow_are_called_back() -> None:
+    async with new_pool(size=2) as pool:
+        await make_short(pool, "nap")
+        slow = asyncio.create_task(pool.execute("nap", {"seconds": 30}))
+        quick = [pool.execute("nap", timeout=20) for _ in range(20)]
+        await asyncio.gather(*quick)
+        assert not slow.done()
+        slow.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await slow
+        assert pool.stats().recalled > 0
+
+
+async def test_calls_behind_one_that_kills_its_worker_are_given_to_another() -> None:
+    async with new_pool() as pool:
+        await make_short(pool, "end")
+        fatal = asyncio.create_task(pool.execute("end", {"fatal": True}))
+        behind = [asyncio.create_task(pool.execute("end")) for _ in range(7)]
+        with pytest.raises(WorkerLost):
+            await fatal
+        assert await asyncio.gather(*behind) == [None] * 7
+        assert pool.stats().recalled > 0
+
+
+async def test_a_call_sent_ahead_ends_at_its_deadline_and_keeps_its_worker() -> None:
+    async with new_pool() as pool:
+        await make_short(pool, "nap")
+        before = await pool.execute("pid")
+        slow = asyncio.create_task(pool.execute("nap", {"seconds": 0.5}))
+        await until(lambda: pool.stats().running == 1, "the slow call is sent")
+        with pytest.raises(CallTimeout):
+            await pool.execute("nap", timeout=0.01)
+        await slow
+        assert await pool.execute("pid") == before
+
+
+async def test_calls_to_a_frozen_worker_go_elsewhere_when_it_dies() -> None:
+    async with new_pool() as pool:
+        await make_short(pool, "nap")
+        (victim,) = pool.workers()
+        send_signal(victim, signal.SIGSTOP)
+        calls = [asyncio.create_task(pool.execute("nap")) for _ in range(8)]
+        await until(lambda: pool.workers()[0].in_flight == 8, "all are sent")
+        os.kill(victim.pid or 0, signal.SIGKILL)
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(results[0], WorkerLost)
+        assert results[1:] == [None] * 7
+
+
+@pytest.mark.parametrize("option", [{"look_ahead": -1}, {"spin": -1.0}, {"spin": True}])
+def test_impossible_options_are_refused(option: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(option))):
+        new_pool(**option)
+
+
+# --- spinning ------------------------------------------------------------------------------------
+
+
+def test_looking_in_vain_is_tried_ever_less_often() -> None:
+    spin = AdaptiveSpin(1e-6)
+    tried = 0
+    for _ in range(10_000):
+        if spin.is_worthwhile():
+            tried += 1
+            spin.record(found=False)
+    assert 10 < tried < 30
+
+
+def test_one_success_makes_it_worthwhile_again() -> None:
+    spin = AdaptiveSpin(1e-6)
+    for _ in range(100):
+        if spin.is_worthwhile():
+            spin.record(found=False)
+    while not spin.is_worthwhile():
+        pass
+    spin.record(found=True)
+    assert all(spin.is_worthwhile() for _ in range(10))
+
+
+def test_a_limit_of_zero_is_never_worthwhile() -> None:
+    assert not AdaptiveSpin(0.0).is_worthwhile()
+
+
+async def test_a_caller_that_is_answered_at_once_starves_nobody() -> None:
+    async with new_pool(spin=0.05) as pool:
+        turns = 0
+        stop = False
+
+        async def other() -> None:
+            nonlocal turns
+            while not stop:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(other())
+        for _ in range(800):
+            await pool.execute("nap")
+        stop = True
+        await task
+        assert turns >= 100
