@@ -354,7 +354,11 @@ class WorkerProcess:
 
     def poll(self) -> bool:
         """Handle what the process has sent, if anything; whether there was something."""
-        return self._data.poll()
+        found = self._data.poll()
+        if found and self._control.exchange.total_bytes:
+            # What the answer's call has released may serve the next one.
+            self._control.poll()
+        return found
 
     def stop_call(self, call: Call) -> None:
         """Ask the process to stop a call; a stream, asked again, is broken off. Its end is reported
