@@ -16,6 +16,7 @@ MAY_PICKLE = {"packages/snakepit/src/snakepit/executor.py"}
 # The workers' blocking sleep is what a test stops; on a clock that stands still, a sleep takes no
 # time.
 MAY_SLEEP = {
+    "packages/snakepit/tests/look_ahead_worker.py",
     "packages/snakepit/tests/pool_worker.py",
     "packages/snakepit/tests/test_testing_clock.py",
     "tests/faults/fault_worker.py",

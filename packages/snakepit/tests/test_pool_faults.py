@@ -426,7 +426,6 @@ async def test_with_concurrency_a_stuck_call_costs_its_siblings_nothing_when_the
 
 
 async def test_16_a_frozen_worker_delays_nobody_else_and_is_killed_at_the_deadline() -> None:
-    # What was sent ahead to a frozen worker can't be called back.
     async with new_pool(cancel_grace=0.1, look_ahead=0) as pool:
         victim = pool.workers()[0]
         send_signal(victim, signal.SIGSTOP)

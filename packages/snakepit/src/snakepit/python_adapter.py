@@ -13,13 +13,8 @@ from typing import Any, Literal
 from snakepit.adapter import CallOptions, WorkerSpec
 from snakepit.calls import Call
 from snakepit.errors import ConfigurationError, WorkerStartFailed
-from snakepit.link.worker import (
-    HostEnds,
-    WorkerConfig,
-    WorkerEnds,
-    WorkerProcess,
-    open_channels,
-)
+from snakepit.link.channels import HostEnds, WorkerEnds, open_channels
+from snakepit.link.worker import WorkerConfig, WorkerProcess
 from snakepit.processes.linux import IS_LINUX
 from snakepit.processes.spec import ProcessSpec
 from snakepit.processes.template_client import TemplateLost, UnsafeToFork

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import os
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from snakepit.calls import Call, CallState
 from snakepit.errors import (
@@ -21,6 +19,7 @@ from snakepit.errors import (
     WorkerStartFailed,
     error_from_wire,
 )
+from snakepit.link.channels import HostEnds
 from snakepit.link.connection import FrameConnection
 from snakepit.link.control import ControlConnection
 from snakepit.link.death import Death, Kill
@@ -44,7 +43,6 @@ from snakepit.wire.messages import (
     read_value,
     value_frame,
 )
-from snakepit.worker.marks import create_mark
 
 logger = logging.getLogger("snakepit.worker")
 
@@ -77,44 +75,6 @@ class WorkerConfig:
     concurrency: int
     spin: float
     sys_path: list[str] | None
-
-
-class HostEnds(NamedTuple):
-    """The host's ends of a worker's channels."""
-
-    data: socket.socket
-    control: socket.socket
-    output: int
-
-
-class WorkerEnds(NamedTuple):
-    """The worker's ends, to be passed to its process and closed here."""
-
-    data: socket.socket
-    control: socket.socket
-    mark: int
-    output: int
-
-    @property
-    def fds(self) -> tuple[int, ...]:
-        """Their descriptors in the order the worker expects."""
-        return self.data.fileno(), self.control.fileno(), self.mark, self.output
-
-    def close(self) -> None:
-        """Close them: a copy in the host would hide the worker's end-of-file."""
-        self.data.close()
-        self.control.close()
-        os.close(self.mark)
-        os.close(self.output)
-
-
-def open_channels() -> tuple[HostEnds, WorkerEnds]:
-    """The channels of a worker to be."""
-    data, worker_data = socket.socketpair()
-    control, worker_control = socket.socketpair()
-    output, worker_output = os.pipe()
-    worker_ends = WorkerEnds(worker_data, worker_control, create_mark(), worker_output)
-    return HostEnds(data, control, output), worker_ends
 
 
 class WorkerProcess:

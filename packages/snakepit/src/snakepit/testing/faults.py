@@ -20,7 +20,7 @@ from typing import Any
 
 from snakepit.adapter import WorkerSpec
 from snakepit.errors import ConfigurationError
-from snakepit.link.worker import HostEnds, WorkerEnds
+from snakepit.link.channels import HostEnds, WorkerEnds
 from snakepit.options import whole_number
 from snakepit.processes.spec import ProcessSpec
 from snakepit.python_adapter import PythonAdapter

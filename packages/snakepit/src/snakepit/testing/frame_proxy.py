@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 
-from snakepit.link.worker import HostEnds
+from snakepit.link.channels import HostEnds
 from snakepit.options import whole_number
 from snakepit.wire.frames import HEADER_BYTES, FrameType
 

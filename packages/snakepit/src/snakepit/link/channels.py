@@ -1,0 +1,47 @@
+"""The pairs of ends through which a host and a worker talk."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import NamedTuple
+
+from snakepit.worker.marks import create_mark
+
+
+class HostEnds(NamedTuple):
+    """The host's ends of a worker's channels."""
+
+    data: socket.socket
+    control: socket.socket
+    output: int
+
+
+class WorkerEnds(NamedTuple):
+    """The worker's ends, to be passed to its process and closed here."""
+
+    data: socket.socket
+    control: socket.socket
+    mark: int
+    output: int
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """Their descriptors in the order the worker expects."""
+        return self.data.fileno(), self.control.fileno(), self.mark, self.output
+
+    def close(self) -> None:
+        """Close them: a copy in the host would hide the worker's end-of-file."""
+        self.data.close()
+        self.control.close()
+        os.close(self.mark)
+        os.close(self.output)
+
+
+def open_channels() -> tuple[HostEnds, WorkerEnds]:
+    """The channels of a worker to be."""
+    data, worker_data = socket.socketpair()
+    control, worker_control = socket.socketpair()
+    output, worker_output = os.pipe()
+    worker_ends = WorkerEnds(worker_data, worker_control, create_mark(), worker_output)
+    return HostEnds(data, control, output), worker_ends
