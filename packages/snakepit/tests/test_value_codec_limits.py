@@ -60,7 +60,7 @@ NO_NUMBERS = np.array([object()])
 
 
 BAD = [
-    (Client(), "args", "test_value_codec.Client, which does not travel"),
+    (Client(), "args", "test_value_codec_limits.Client, which does not travel"),
     ({"items": [1, 2, 3, {"client": Client()}]}, "args.items[3].client", "Client"),
     ({"a b": Client(), 3: 1}, "args['a b']", "Client"),
     ({3: {None: Client()}}, "args[3][None]", "Client"),
