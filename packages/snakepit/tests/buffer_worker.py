@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgpack
 import numpy as np
+from msgpack import ExtType
 
 import snakepit
+from snakepit.wire.frames import FLAG_SEGMENTS, FrameType, encode_frame
+from snakepit.wire.messages import message_frame
+from snakepit.wire.segments import MAX_SEGMENTS
+from snakepit.wire.values import Ext
 
 
 class Buffers:
@@ -130,6 +137,80 @@ class Buffers:
         return np.full(count, 3.0)
 
     @snakepit.command
+    def abuse(self, how: str) -> Any:
+        """Break the rules of segments, then wait for the end."""
+        port = snakepit.current_call()._engine._port  # type: ignore[attr-defined]
+        _ABUSES[how](port, port.exchange)
+        signal.pause()
+
+    @snakepit.command
     def mappings(self) -> int:
         with open("/proc/self/maps") as maps:
-            return sum("/memfd:snakepit" in line for line in maps)
+            return sum("/memfd:snakepit-segment" in line for line in maps)
+
+
+def _memory(seals: int, size: int = 1 << 20) -> int:
+    fd = os.memfd_create("snakepit", os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, size)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return fd
+
+
+_SEALED = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+
+
+def _announce(exchange: Any, segment_id: int, fd: int, size: int = 1 << 20) -> None:
+    exchange._send_descriptor(message_frame(FrameType.SEGMENT, 0, segment_id, size), fd)
+
+
+def _refer(port: Any, segment_id: int, offset: int, size: int) -> None:
+    where = ExtType(Ext.SHARED_BYTES.value, msgpack.packb([segment_id, offset, size]))
+    call_id = snakepit.current_call().call_id
+    port.send(encode_frame(FrameType.RESULT, call_id, msgpack.packb([where]), FLAG_SEGMENTS))
+
+
+def _flood(port: Any, exchange: Any) -> None:
+    for segment_id in range(1, MAX_SEGMENTS + 2):
+        fd = _memory(_SEALED, 4096)
+        _announce(exchange, segment_id, fd, 4096)
+        os.close(fd)
+
+
+def _overreach(port: Any, exchange: Any) -> None:
+    _announce(exchange, 1, _memory(_SEALED))
+    _refer(port, 1, 1, 1 << 20)
+
+
+def _reuse(port: Any, exchange: Any) -> None:
+    """Two items in the same segment, though the first was not released."""
+    _announce(exchange, 1, _memory(_SEALED))
+    call_id = snakepit.current_call().call_id
+    where = ["|u1", [1 << 20], "C", 1, 0]
+    array = ExtType(Ext.SHARED_ARRAY.value, msgpack.packb(where))
+    frame = encode_frame(FrameType.RESULT, call_id, msgpack.packb([array]), FLAG_SEGMENTS)
+    port.send(frame + frame)
+
+
+_ABUSES: dict[str, Callable[[Any, Any], None]] = {
+    "a segment without a descriptor": lambda _, exchange: exchange._send(
+        message_frame(FrameType.SEGMENT, 0, 1, 1 << 20)
+    ),
+    "memory that may shrink": lambda _, exchange: _announce(
+        exchange, 1, _memory(fcntl.F_SEAL_GROW)
+    ),
+    "memory smaller than announced": lambda _, exchange: _announce(
+        exchange, 1, _memory(_SEALED, 4096)
+    ),
+    "a pipe": lambda _, exchange: _announce(exchange, 1, os.pipe()[0]),
+    "its own channel": lambda port, exchange: _announce(exchange, 1, port.fileno()),
+    "a flood": _flood,
+    "a segment never announced": lambda port, _: _refer(port, 7, 0, 1),
+    "a range past the end": _overreach,
+    "a segment before its release": _reuse,
+    "a release of nothing": lambda _, exchange: exchange._send(
+        message_frame(FrameType.RELEASE, 0, [99], [])
+    ),
+    "a discard of nothing": lambda _, exchange: exchange._send(
+        message_frame(FrameType.DISCARD, 0, [99])
+    ),
+}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
 import itertools
 import os
@@ -16,6 +18,8 @@ from processes import until
 
 from snakepit import HostCall, Pool, PythonAdapter
 from snakepit.errors import EncodeError, WorkerLost
+from snakepit.link import control
+from snakepit.wire import exchange, segments
 from snakepit.wire.segments import SEGMENT_THRESHOLD
 
 LARGE = SEGMENT_THRESHOLD // 8  # in elements of 8 bytes
@@ -33,7 +37,7 @@ def shared_bytes(pool: Pool) -> int:
 
 
 def own_mappings() -> int:
-    return Path("/proc/self/maps").read_text().count("/memfd:snakepit")
+    return Path("/proc/self/maps").read_text().count("/memfd:snakepit-segment")
 
 
 async def assert_reused(pool: Pool, call: Callable[[], Awaitable[Any]]) -> None:
@@ -286,3 +290,76 @@ async def test_107_memory_that_a_forked_child_may_view_is_not_used_again() -> No
         for _ in range(5):
             await pool.execute("described", {"array": np.zeros(LARGE)})
         assert await pool.execute("what_the_child_sees", {"ends": ends}) == 4.0
+
+
+ABUSES = (
+    "a segment without a descriptor", "memory that may shrink", "memory smaller than announced",
+    "a pipe", "its own channel", "a flood", "a segment never announced", "a range past the end",
+    "a segment before its release", "a release of nothing", "a discard of nothing",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ABUSES)
+async def test_30_a_worker_that_breaks_the_rules_of_segments_is_ended_and_no_other(
+    how: str,
+) -> None:
+    async with new_pool(size=2) as pool:
+        kept = await pool.execute("filled", {"count": LARGE, "value": 5.0}, session_id="a")
+        other = pool.worker_of_session("a")
+        sessions = (f"b{number}" for number in itertools.count())
+        session = next(sessions)
+        await pool.execute("zeros", {"count": 1}, session_id=session)
+        while pool.worker_of_session(session) == other:
+            session = next(sessions)
+            await pool.execute("zeros", {"count": 1}, session_id=session)
+        result = None
+        with contextlib.suppress(WorkerLost):  # the answer to its call may have come before
+            result = await pool.execute("abuse", {"how": how}, session_id=session)
+        assert result is None or how == "a segment before its release"
+        await until(lambda: pool.stats().workers_lost == 1, "the worker is ended")
+        again = await pool.execute("echo", {"value": kept}, session_id="a", affinity="strict_queue")
+        assert pool.worker_of_session("a") == other
+        assert (again == 5.0).all()
+        assert (kept == 5.0).all()
+
+
+async def test_107_a_child_that_the_host_forked_releases_nothing() -> None:
+    async with new_pool() as pool:
+        view = await pool.execute("filled", {"count": LARGE, "value": 5.0})
+        child = os.fork()
+        if child == 0:
+            del view
+            gc.collect()
+            os._exit(0)
+        assert (await asyncio.to_thread(os.waitpid, child, 0))[1] == 0
+        for value in range(3):
+            await pool.execute("filled", {"count": LARGE, "value": float(value)})
+        assert (view == 5.0).all()
+        peak = shared_bytes(pool)
+        del view
+        # A child could still look at the segment, so it is gone instead of being used again.
+        await until(lambda: shared_bytes(pool) == peak - MEGABYTE, "the segment is gone")
+
+
+async def test_a_peer_that_does_not_name_the_feature_gets_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exchange, "is_supported", lambda: False)
+    async with new_pool() as pool:
+        array = np.arange(LARGE, dtype="f8")
+        np.testing.assert_array_equal(await pool.execute("echo", {"value": array}), array)
+        data = os.urandom(SEGMENT_THRESHOLD)
+        assert await pool.execute("echo", {"value": data}) == data
+        assert shared_bytes(pool) == 0
+        assert await pool.execute("mappings") == 0
+
+
+async def test_unused_segments_are_given_back_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in (segments, control):
+        monkeypatch.setattr(module, "IDLE_SECONDS", 0.01)
+    async with new_pool() as pool:
+        await pool.execute("described", {"array": np.zeros(LARGE)})
+        await until(lambda: shared_bytes(pool) == 0, "nothing is kept")
+        assert await pool.execute("described", {"array": np.ones(LARGE)}) == (False, LARGE, True)

@@ -9,25 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from array_strategies import DTYPES, STRUCTURED, laid_out
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
 from snakepit.errors import DecodeError, PayloadTooLarge
 from snakepit.wire.codec import decode, encode
-
-DTYPES = st.one_of(
-    st_np.boolean_dtypes(),
-    st_np.integer_dtypes(),
-    st_np.unsigned_integer_dtypes(),
-    st_np.floating_dtypes(),
-    st_np.complex_number_dtypes(),
-    st_np.datetime64_dtypes(),
-    st_np.timedelta64_dtypes(),
-    st_np.byte_string_dtypes(min_len=1),
-    st_np.unicode_string_dtypes(min_len=1),
-)
-STRUCTURED = st_np.array_dtypes(DTYPES, allow_subarrays=True)
 
 
 @settings(max_examples=200)
@@ -38,10 +26,7 @@ STRUCTURED = st_np.array_dtypes(DTYPES, allow_subarrays=True)
     st.sampled_from(["C", "F", "reversed", "every other", "transposed"]),
 )
 def test_arrays_round_trip_exactly_and_arrive_read_only(array: Any, layout: str) -> None:
-    if layout in ("C", "F"):
-        array = np.asfortranarray(array) if layout == "F" and array.ndim else array
-    elif array.ndim:
-        array = {"reversed": array[::-1], "every other": array[::2], "transposed": array.T}[layout]
+    array = laid_out(array, layout)
     again = decode(encode(array))
     assert again.dtype == array.dtype
     assert again.shape == array.shape

@@ -168,14 +168,21 @@ def resolve(data: bytes, leases: Leases) -> ResolvedBody:
     try:
         body.value = decode(data, leases)
     except DecodeError as error:
-        # Without the frames of the decoding, which hold views.
-        body.error = error.with_traceback(None)
+        _forget_frames(error)
+        body.error = error
     finally:
         leases.close()
     body.shared_bytes = leases.used_bytes
     if leases.violation is not None:
         raise leases.violation
     return body
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Take off the tracebacks: they hold views, and the error may be kept, in a log for example."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def decode(data: bytes | bytearray | memoryview, leases: Leases | None = None) -> Any:

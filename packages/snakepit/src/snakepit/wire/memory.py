@@ -38,7 +38,7 @@ def create_memory(size: int) -> SharedMemory:
     Raises:
         OSError: no memory, or no descriptor, is to be had.
     """
-    fd = os.memfd_create("snakepit", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fd = os.memfd_create("snakepit-segment", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(fd, size)
         # A page that is first asked for when it is written, and can't be had, is a SIGBUS.
