@@ -7,27 +7,22 @@ import gc
 import mmap
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import pytest
-from segment_ends import LARGE, MEGABYTE, Ends, no_fetch
+from segment_ends import LARGE, MEGABYTE, Ends
 
 from snakepit.errors import ProtocolError
-from snakepit.wire.codec import encode_fields, resolve
+from snakepit.wire.codec import encode_fields
 from snakepit.wire.memory import SharedMemory, create_memory, map_memory
-from snakepit.wire.placing import SharedBody
 from snakepit.wire.segments import (
     IDLE_SECONDS,
     MAX_SEGMENT_BYTES,
     MAX_SEGMENTS,
-    SEGMENT_THRESHOLD,
     IncomingSegments,
-    Leases,
     OutgoingSegments,
     rounded,
 )
-
 
 
 @pytest.fixture

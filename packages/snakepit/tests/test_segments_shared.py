@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from segment_ends import LARGE, MEGABYTE, Ends, no_fetch
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -26,6 +25,7 @@ from hypothesis.stateful import (
     invariant,
     rule,
 )
+from segment_ends import LARGE, MEGABYTE, Ends, no_fetch
 
 from snakepit.errors import DecodeError, PayloadTooLarge, ProtocolError
 from snakepit.wire.codec import encode_fields, resolve
@@ -33,7 +33,6 @@ from snakepit.wire.exchange import SegmentExchange, receive, resolved
 from snakepit.wire.frames import FrameDecoder, FrameType, encode_frame
 from snakepit.wire.memory import SharedMemory, create_memory
 from snakepit.wire.messages import message_frame, value_frame
-from snakepit.wire.placing import SharedBody
 from snakepit.wire.segments import (
     IDLE_SECONDS,
     MAX_SEGMENT_BYTES,
@@ -41,9 +40,7 @@ from snakepit.wire.segments import (
     SEGMENT_THRESHOLD,
     IncomingSegments,
     Leases,
-    OutgoingSegments,
 )
-
 
 
 @pytest.fixture
