@@ -21,7 +21,7 @@ from snakepit.wire.segments import SEGMENT_THRESHOLD, Leases, Placement
 from snakepit.wire.values import Ext
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     (DTYPES | STRUCTURED).flatmap(
         lambda dtype: st_np.arrays(dtype, st_np.array_shapes(min_dims=0, min_side=0, max_side=4))
@@ -46,7 +46,7 @@ def test_arrays_of_any_type_and_layout_survive_a_dirty_segment(array: Any, layou
         del again
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_damaged_references_are_typed_errors_and_keep_nothing(data: st.DataObject) -> None:
     with contextlib.closing(Ends()) as both:
