@@ -16,7 +16,7 @@ PROJECTS  := $(wildcard packages/*/pyproject.toml)
 MYPY_DIRS := $(wildcard packages/*/src packages/*/tests tests conftest.py examples benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model demo test check fmt quality bench clean
+.PHONY: help setup model demo test check fmt quality bench soak clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ $(BENCH)/.installed: $(BIN)/uv packages/snakepit/pyproject.toml benchmarks/requi
 
 bench: $(BENCH)/.installed ## The pool, its peers and the limit; ARGS=--quick takes two minutes
 	@$(BENCH)/bin/python -m benchmarks.pool $(ARGS)
+
+soak: $(STAMP) ## An hour of calls, deaths and recycling; SOAK_SECONDS=600 for ten minutes
+	@$(BIN)/python -m pytest -q -s -m soak tests/soak
 
 clean: ## Remove .venv and all caches
 	rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -72,16 +72,18 @@ class Baseline:
         return {name: pair for name, pair in figures.items() if pair[1] > pair[0]}
 
 
-async def after_check(pool: Pool, before: Baseline) -> None:
+async def after_check(pool: Pool, before: Baseline, *others: Pool) -> None:
     """Accounting, processes, descriptors, threads, tasks, leftovers, life; in that order.
 
     (Silence on stderr is the business of a fixture, and what is left when the pool is closed that
-    of another.)
+    of another.) ``others`` are pools of the same loop, which share the keeper.
     """
     await until(lambda: not _gauges(pool), f"all gauges are zero: {_gauges(pool)}", SETTLE)
     await until_full(pool)
     assert_accounted(pool)
-    await until(lambda: not strangers(pool), "only the pool's own processes are left", SETTLE)
+    await until(
+        lambda: not strangers(pool, *others), "only the pool's own processes are left", SETTLE
+    )
     await until(lambda: not before.excess(), f"back at the baseline: {before.excess()}", SETTLE)
     await fresh_calls(pool)
 
@@ -189,12 +191,12 @@ def template_of(pool: Pool) -> int | None:
     return others[0] if others else None
 
 
-def strangers(pool: Pool) -> list[Process]:
-    """Processes below the keeper that are neither a worker of the pool nor its one template."""
-    workers = set(pids_of(pool))
-    keeper = keeper_of(pool)
+def strangers(*pools: Pool) -> list[Process]:
+    """Processes below the keeper that are neither a worker of a pool nor its one template."""
+    workers = {pid for pool in pools for pid in pids_of(pool)}
+    keeper = keeper_of(pools[0])
     others = [p for pid, p in descendants(keeper or 1).items() if pid not in workers]
-    templates = [p for p in others if p.parent == keeper and p.state != "Z"][:1]
+    templates = [p for p in others if p.parent == keeper and p.state != "Z"][: len(pools)]
     return [p for p in others if p not in templates]
 
 
