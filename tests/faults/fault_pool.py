@@ -200,6 +200,13 @@ def strangers(*pools: Pool) -> list[Process]:
     return [p for p in others if p not in templates]
 
 
+def import_path() -> str:
+    """A PYTHONPATH with which a program of its own finds these helpers."""
+    folders = [Path(__file__).parent, Path(__file__).parents[2] / "packages/snakepit/tests"]
+    inherited = filter(None, [os.environ.get("PYTHONPATH")])
+    return os.pathsep.join([*map(str, folders), *inherited])
+
+
 def resident_bytes() -> int:
     """The memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])

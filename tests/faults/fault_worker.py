@@ -428,20 +428,34 @@ class Victim:
         raise hostile_error(kind)
 
     @snakepit.command
-    def random_numbers(self) -> list[float]:
+    def random_numbers_and_wait(self) -> list[float]:
+        """Numbers of this process; it is busy long enough for its siblings to be asked, too."""
         import random
         import uuid
 
-        return [random.random(), float(uuid.uuid4().int)]
+        numbers = [random.random(), float(uuid.uuid4().int), float(int.from_bytes(os.urandom(8)))]
+        self.burn(0.1)
+        return numbers
+
+    @snakepit.command
+    def dot(self) -> float:
+        import numpy as np
+
+        return float((np.ones((100, 100)) @ np.ones((100, 100)))[0, 0])
+
+    @snakepit.command
+    def raise_bytes(self, value: bytes) -> None:
+        raise ValueError(value)
+
+    @snakepit.command
+    def raise_base(self, how: str) -> None:
+        kinds = {"system_exit": SystemExit, "interrupt": KeyboardInterrupt, "base": BaseException}
+        raise kinds.get(how, GeneratorExit)
+
+    @snakepit.command
+    def stream_of(self, value: Any) -> Iterator[Any]:
+        yield value
 
     @snakepit.command
     def environment(self) -> dict[str, str]:
         return dict(os.environ)
-
-    @snakepit.command
-    def search_path(self) -> list[str]:
-        return sys.path
-
-    @snakepit.command
-    def facts(self) -> dict[str, Any]:
-        return {"argv": sys.argv, "cmdline": Path("/proc/self/cmdline").read_bytes()}

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fault_pool import processes
+from fault_pool import import_path, processes
 from processes import wait_until
 
 MARK = "SNAKEPIT_FAULT_HOST"
@@ -49,8 +49,6 @@ def killed_host(variant: str, folder: Path, delay: float = 0.0) -> Iterator[tupl
     ``folder`` is what its processes take for the place of temporary files.
     """
     mark = secrets.token_hex(16)
-    folders = [Path(__file__).parent, Path(__file__).parents[2] / "packages/snakepit/tests"]
-    paths = [*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])]
     spare: set[int] = set()
     with subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("fault_host.py")), variant],
@@ -59,7 +57,7 @@ def killed_host(variant: str, folder: Path, delay: float = 0.0) -> Iterator[tupl
         env={
             **os.environ,
             MARK: mark,
-            "PYTHONPATH": os.pathsep.join(paths),
+            "PYTHONPATH": import_path(),
             "TMPDIR": str(folder),
         },
     ) as host:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from typing import Any
 
+from snakepit._logs import steady_logger
 from snakepit.adapter import Adapter, CallOptions
 from snakepit.calls import Call
 from snakepit.errors import (
@@ -22,7 +22,7 @@ from snakepit.streams import StreamBuffer
 from snakepit.windows import AsyncSendWindow
 from snakepit.wire.credit import WINDOW, Credit
 
-logger = logging.getLogger("snakepit.worker")
+logger = steady_logger("snakepit.worker")
 # Cancelled code runs its `finally` blocks, so even an end at once takes a moment.
 _LEAST_PATIENCE = 0.1
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import fnmatch
-import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from snakepit._logs import steady_logger
 from snakepit.adapter import CallOptions, WorkerSpec
 from snakepit.calls import Call
 from snakepit.errors import ConfigurationError, WorkerStartFailed
@@ -26,7 +26,7 @@ from snakepit.worker.target import split_target
 # Seconds that a host whose loop runs may take after a call's deadline and grace to end its worker;
 # then it is the keeper's turn.
 _BACKSTOP_DELAY = 3.0
-logger = logging.getLogger("snakepit.worker")
+logger = steady_logger("snakepit.worker")
 # Libraries read these when they are imported, so they have to be in the environment before.
 _THREAD_LIMITS = (
     "OMP_NUM_THREADS",

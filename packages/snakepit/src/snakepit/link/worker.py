@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from snakepit._logs import steady_logger
 from snakepit.calls import Call, CallState
 from snakepit.errors import (
     ProtocolError,
@@ -44,7 +44,7 @@ from snakepit.wire.messages import (
     value_frame,
 )
 
-logger = logging.getLogger("snakepit.worker")
+logger = steady_logger("snakepit.worker")
 
 
 class WorkerEvents(Protocol):

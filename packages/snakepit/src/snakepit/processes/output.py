@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from collections import deque
 
+from snakepit._logs import steady_logger
+
 _READ_BYTES = 1 << 16
 _TAIL_LINES = 40
 _LINE_CHARACTERS = 2000
-logger = logging.getLogger("snakepit.output")
+logger = steady_logger("snakepit.output")
 
 
 class OutputTail:

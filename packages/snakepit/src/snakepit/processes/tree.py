@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 import os
 import signal
 import socket
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from snakepit._logs import steady_logger
 from snakepit.errors import PoolBroken, WorkerStartFailed
 from snakepit.processes.channel import ChannelClosed, Message
 from snakepit.processes.host_channel import HostChannel
@@ -23,7 +23,7 @@ from snakepit.processes.spec import PACKAGE_ROOT
 from snakepit.processes.sweep import RunMark
 from snakepit.worker.marks import RUN_VARIABLE
 
-logger = logging.getLogger("snakepit.worker")
+logger = steady_logger("snakepit.worker")
 # Seconds. The kernel reports a death by end-of-file at once; how it came about, the keeper tells a
 # moment later.
 CAUSE_PATIENCE = 0.05

@@ -7,18 +7,18 @@ and nothing in the way of a call.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
+from snakepit._logs import steady_logger
 from snakepit.options import seconds
 from snakepit.processes.vitals import private_memory, read_vitals, resident_memory
 from snakepit.supervision.heartbeat import Heartbeat, Pulse, Verdict
 from snakepit.supervision.member import Member
 from snakepit.supervision.recycling import RecyclePolicy
 
-logger = logging.getLogger("snakepit.pool")
+logger = steady_logger("snakepit.pool")
 # Seconds between two looks when no heartbeat sets a pace.
 _INTERVAL = 1.0
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import random
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
+from snakepit._logs import steady_logger
 from snakepit.adapter import Adapter, DirectWorker, WorkerSpec
 from snakepit.adapter_worker import AdapterWorker
 from snakepit.calls import Call, CallOutcome
@@ -28,7 +28,7 @@ from snakepit.supervision.monitor import Answering, Monitor
 from snakepit.supervision.recycling import RecyclePolicy
 from snakepit.supervision.restarts import RestartBudget
 
-logger = logging.getLogger("snakepit.pool")
+logger = steady_logger("snakepit.pool")
 _FAILURES_IN_A_ROW = 8
 _TERMINATE_PATIENCE = 5.0
 # An unwanted worker's other calls may finish for this long.
