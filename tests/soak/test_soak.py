@@ -19,10 +19,11 @@ import pytest
 from fault_pool import Baseline, after_check, fresh_calls, new_pool, pids_of, settled
 from host_kill import VARIANTS, seconds_until_gone
 from measured import Series, write_report
-from soak_calls import Ledger, disturb, make_calls
+from soak_calls import DISTURBED, Ledger, disturb, make_calls
 from storm import rage
 
 from snakepit import Heartbeat, Pool, RecyclePolicy
+from snakepit.errors import PoolStartFailed
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(0)]
 SECONDS = float(os.environ.get("SOAK_SECONDS", "3600"))
@@ -45,9 +46,13 @@ def new_soak_pool(name: str) -> Pool:
 async def short_lives(ledger: Ledger, over: asyncio.Event) -> None:
     """Open, use and close pools beside the others, as programs start and stop."""
     while not over.is_set():
-        async with new_pool(size=1, name="short") as pool:
-            await fresh_calls(pool)
-        ledger.disturbances["pool opened and closed"] += 1
+        try:
+            async with new_pool(size=1, name="short") as pool:
+                await fresh_calls(pool)
+        except (PoolStartFailed, *DISTURBED) as error:  # the keeper it shares was killed
+            ledger.disturbances[f"pool opened: {type(error).__name__}"] += 1
+        else:
+            ledger.disturbances["pool opened and closed"] += 1
         await _pause(over, 3.0)
 
 
