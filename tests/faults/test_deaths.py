@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,8 @@ async def test_1_death_while_it_receives_a_call(number: int) -> None:
         ]
         await settled(lambda: any(call.done() for call in calls), "the other worker answers")
         os.kill(victim, number)
-        os.kill(victim, signal.SIGCONT)
+        with suppress(ProcessLookupError):  # SIGKILL needs no waking up
+            os.kill(victim, signal.SIGCONT)
         results = await outcomes_of(*calls)
         lost = [result for result in results if isinstance(result, WorkerLost)]
         assert [error.pid for error in lost] == [victim]
@@ -201,8 +203,9 @@ async def test_1_death_in_the_middle_of_a_result(share: float, concurrency: int)
 
 @BOTH_PROFILES
 @pytest.mark.parametrize("command", ["die_in_a_stream", "adie_in_a_stream"])
-@pytest.mark.parametrize("after", [0, 3])
-async def test_1_death_while_it_streams(command: str, after: int, concurrency: int) -> None:
+async def test_1_death_while_it_streams(command: str, concurrency: int) -> None:
+    after = 3
+
     async def cell(pool: Pool, how: str) -> None:
         items: list[int] = []
 

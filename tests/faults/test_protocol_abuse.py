@@ -22,6 +22,7 @@ from fault_pool import (
     pids_of,
     resident_bytes,
     settled,
+    until_full,
 )
 from fault_worker import frames_of_a_worker
 from hostile_values import hostile_value
@@ -148,32 +149,35 @@ FOREIGN = {
 }
 
 
-@pytest.mark.parametrize("name", FOREIGN)
-async def test_30_foreign_bytes_end_the_connection_and_nothing_else(name: str) -> None:
+async def test_30_foreign_bytes_end_the_connection_and_nothing_else() -> None:
     async with faulty_pool() as pool:
-        outcome = await outcome_of_raw(pool, FOREIGN[name])
-        assert isinstance(outcome, WorkerLost), repr(outcome)
-        assert "protocol" in str(outcome.reason)
+        for name, data in FOREIGN.items():
+            outcome = await outcome_of_raw(pool, data)
+            assert isinstance(outcome, WorkerLost), f"{name}: {outcome!r}"
+            assert "protocol" in str(outcome.reason), name
+            await until_full(pool)
 
 
-@pytest.mark.parametrize(
-    ("name", "body"),
-    [
-        ("no body", b""),
-        ("no array", b"\x80"),
-        ("an empty array", b"\x90"),
-        ("trailing bytes", b"\x91\x01\x01"),
-        ("a reserved byte", b"\x91\xc1"),
-        ("invalid UTF-8", b"\x91\xa2\xff\xfe"),
-        ("unfinished", b"\x92\x01"),
-    ],
-)
-async def test_30_a_bad_body_ends_its_call_and_keeps_the_worker(name: str, body: bytes) -> None:
+BAD_BODIES = {
+    "no body": b"",
+    "no array": b"\x80",
+    "an empty array": b"\x90",
+    "trailing bytes": b"\x91\x01\x01",
+    "a reserved byte": b"\x91\xc1",
+    "invalid UTF-8": b"\x91\xa2\xff\xfe",
+    "unfinished": b"\x92\x01",
+}
+
+
+async def test_30_a_bad_body_ends_its_call_and_keeps_the_worker() -> None:
     async with faulty_pool() as pool:
         before = set(pids_of(pool))
-        with pytest.raises((DecodeError, ProtocolError)):
-            await pool.execute("answer_raw", {"body": body}, timeout=10)
-        assert set(pids_of(pool)) == before, name
+        for name, body in BAD_BODIES.items():
+            (outcome,) = await outcomes_of(
+                asyncio.create_task(pool.execute("answer_raw", {"body": body}, timeout=10))
+            )
+            assert isinstance(outcome, DecodeError | ProtocolError), f"{name}: {outcome!r}"
+            assert set(pids_of(pool)) == before, name
 
 
 async def test_30_elements_a_later_version_appended_are_ignored() -> None:
@@ -295,28 +299,30 @@ BOMBS = {
 }
 
 
-@pytest.mark.parametrize("name", BOMBS)
-async def test_35_a_bomb_is_a_decode_error_of_its_call(name: str) -> None:
+async def test_35_a_bomb_is_a_decode_error_of_its_call() -> None:
     async with faulty_pool() as pool:
-        with pytest.raises(DecodeError):
-            await pool.execute("answer_raw", {"body": BOMBS[name]}, timeout=10)
+        for name, body in BOMBS.items():
+            (outcome,) = await outcomes_of(
+                asyncio.create_task(pool.execute("answer_raw", {"body": body}, timeout=10))
+            )
+            assert isinstance(outcome, DecodeError), f"{name}: {outcome!r}"
 
 
-@pytest.mark.parametrize(
-    ("kind", "path"),
-    [
-        ("recursive", "value.outer"),
-        ("deep", "value"),
-        ("object", "value"),
-        ("surrogate", "value"),
-        ("nested", r"value\[1\].here"),
-    ],
-)
-async def test_35_an_argument_that_can_not_travel_names_its_path(kind: str, path: str) -> None:
+PATHS = {
+    "recursive": "value.outer",
+    "deep": "value",
+    "object": "value",
+    "surrogate": "value",
+    "nested": r"value\[1\].here",
+}
+
+
+async def test_35_an_argument_that_can_not_travel_names_its_path() -> None:
     async with faulty_pool() as pool:
-        value = hostile_value(kind)
-        with pytest.raises(EncodeError, match=path):
-            await pool.execute("echo", {"value": value})
+        for kind, path in PATHS.items():
+            value = hostile_value(kind)
+            with pytest.raises(EncodeError, match=path):
+                await pool.execute("echo", {"value": value})
 
 
 # --- 37: output ----------------------------------------------------------------------------------
@@ -360,11 +366,15 @@ async def test_39_damaged_frames_in_any_order_never_give_a_wrong_answer(seed: in
             bad = asyncio.create_task(
                 pool.execute("send_raw", {"data": data, "then": "die"}, timeout=0.5)
             )
-            assert await pool.execute("echo", {"value": seed}, timeout=10) == seed
+            good = asyncio.create_task(pool.execute("echo", {"value": seed}, timeout=10))
             (outcome,) = await outcomes_of(bad)
             # Whatever it is, it ended; and a made-up "result" is all a liar can make of it.
             assert outcome is None or isinstance(outcome, SnakepitError | str), f"{seed}: {outcome}"
-            await pool.execute("add", {"x": 1}, timeout=10)
+            (outcome,) = await outcomes_of(good)
+            # The liar may have claimed to be free, and then died of it.
+            assert outcome == seed or isinstance(outcome, WorkerLost), f"{seed}: {outcome}"
+            with suppress(WorkerLost):  # a success now and then: this is no crash loop
+                await pool.execute("add", {"x": 1}, timeout=10)
         await after_check(pool, before)
 
 

@@ -80,7 +80,7 @@ async def test_57_a_drain_ends_in_time_when_everything_is_stuck() -> None:
 
 
 async def test_59_a_pool_that_is_closed_right_after_a_call_answers_it() -> None:
-    for number in range(30):
+    for number in range(12):
         pool = new_pool(size=1)
         await pool.start()
         call = asyncio.create_task(pool.execute("echo", {"value": number}))
@@ -313,10 +313,10 @@ async def test_64_pools_opened_and_closed_leave_nothing() -> None:
     async with new_pool(size=1) as pool:
         await fresh_calls(pool)
     before, memory = Baseline.take(), 0
-    for number in range(15):
+    for number in range(8):
         async with new_pool(size=1, name=f"pool{number}") as pool:
             await fresh_calls(pool)
-        if number == 4:
+        if number == 2:
             memory = resident_bytes()
     assert before.excess() == {}
     assert resident_bytes() - memory < 4 << 20
