@@ -31,7 +31,7 @@ async def test_47_a_deadline_at_the_moment_of_the_answer(command: str, concurren
         dice = random.Random(47)
         ends: Counter[str] = Counter()
         for number in range(500):
-            limit = max(1e-6, typical + dice.uniform(-2e-4, 2e-4))
+            limit = typical * dice.uniform(0.2, 3.0)
             try:
                 result = await pool.execute(command, {"value": number}, timeout=limit)
             except CallTimeout:
@@ -62,8 +62,8 @@ async def test_47_a_cancellation_at_the_moment_of_the_answer(concurrency: int) -
         ends: Counter[str] = Counter()
         for number in range(500):
             call = asyncio.create_task(pool.execute("echo", {"value": number}))
-            loop.call_later(max(0.0, typical + dice.uniform(-2e-4, 2e-4)), call.cancel)
-            loop.call_later(max(0.0, typical + dice.uniform(-2e-4, 2e-4)), call.cancel)
+            loop.call_later(typical * dice.uniform(0.0, 3.0), call.cancel)
+            loop.call_later(typical * dice.uniform(0.0, 3.0), call.cancel)
             await asyncio.wait([call])
             if call.cancelled():
                 ends["cancelled"] += 1
