@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import snakepit
+from snakepit.wire.frames import FrameType
+from snakepit.wire.messages import value_frame
 
 
 class Producer:
@@ -96,6 +98,34 @@ class Producer:
             snakepit.current_call().call_host("never")
         finally:
             Path(log).write_text("closed")
+
+    @snakepit.command
+    def burst(self, n: int, then: str) -> Iterator[int]:
+        """Quick items, and then none for ever."""
+        yield from range(n)
+        match then:
+            case "block":
+                threading.Event().wait()
+            case "spin":
+                while True:
+                    pass
+            case _:
+                snakepit.current_call().call_host("never")
+
+    @snakepit.command
+    async def aburst(self, n: int, then: str) -> AsyncIterator[int]:
+        for i in self.burst(n, then) if then != "wait" else range(n):
+            yield i
+        await asyncio.Event().wait()
+
+    @snakepit.command
+    def overrun(self, items: int, size: int) -> Iterator[int]:
+        """Send items without regard for credit; then go on like a good producer."""
+        call = snakepit.current_call()
+        port = call._engine._port  # type: ignore[attr-defined]
+        for _ in range(items):
+            port.send(value_frame(FrameType.ITEM, call.call_id, [bytes(size)]))
+        yield 0
 
     @snakepit.command
     def after_gate(self, gates: list[str]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from snakepit.errors import (
     ConfigurationError,
     EncodeError,
     Outcome,
+    ProtocolError,
     RemoteError,
     StreamBroken,
     WorkerLost,
@@ -119,6 +120,20 @@ async def test_74_items_of_all_sizes_arrive_in_order(concurrency: int) -> None:
             assert items == [bytes([i]) * size for i in range(6)]
 
 
+@BOTH_PROFILES
+@SYNC_AND_ASYNC
+@pytest.mark.parametrize("then", ["block", "spin", "wait"])
+async def test_no_item_waits_for_the_next_one(then: str, prefix: str, concurrency: int) -> None:
+    async def never(call: HostCall) -> None:
+        await asyncio.Event().wait()
+
+    n = WINDOW.items - 3
+    async with new_pool(concurrency=concurrency, host_functions={"never": never}) as pool:
+        stream = pool.execute_stream(f"{prefix}burst", {"n": n, "then": then}, timeout=20)
+        assert [await anext(stream) for _ in range(n)] == list(range(n))
+        await stream.aclose()
+
+
 async def test_42_a_thousand_streams_at_once() -> None:
     async with new_pool(size=2, concurrency=500, queue_limit=0) as pool:
         streams = [pool.execute_stream("acount", {"n": 100 + i}) for i in range(1000)]
@@ -201,6 +216,31 @@ async def test_1_a_worker_that_dies_in_the_middle_of_an_item_breaks_its_stream()
         with pytest.raises(StreamBroken) as caught:
             items.append(await second)
         assert caught.value.delivered == len(items) == 1
+
+
+@BOTH_PROFILES
+@pytest.mark.parametrize(
+    ("items", "size", "delivered"),
+    [(WINDOW.items + 1, 1, WINDOW.items), (3, WINDOW.bytes // 2 + 1, 2), (2, LARGE, 1)],
+)
+async def test_77_a_worker_that_overruns_its_credit_breaks_that_stream_only(
+    items: int, size: int, delivered: int, concurrency: int
+) -> None:
+    async with new_pool(concurrency=concurrency) as pool:
+        before = await pool.execute("pid")
+        other = pool.execute_stream("acount", {"n": 500}) if concurrency > 1 else None
+        received = [await anext(other)] if other else []
+        stream = pool.execute_stream("overrun", {"items": items, "size": size}, timeout=10)
+        got: list[bytes] = []
+        # The consumer asks for no more until all of it has arrived.
+        got.append(await anext(stream))
+        await until(lambda: pool.stats().running == (other is not None), "it is stopped")
+        with pytest.raises(ProtocolError, match="were granted"):
+            await all_of(stream, got)
+        assert [len(item) for item in got] == [size] * delivered
+        if other:
+            assert received + await all_of(other) == list(range(500))
+        assert await pool.execute("pid", timeout=10) == before
 
 
 # --- leaving early -------------------------------------------------------------------------------

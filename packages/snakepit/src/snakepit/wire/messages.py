@@ -125,6 +125,20 @@ def items_frame(
     return encode_frame(FrameType.ITEM, call_id, body, FLAG_SEGMENTS), size
 
 
+def item_body(item: Any, segments: OutgoingSegments | None) -> bytes:
+    """The body of an ``ITEM`` with one item; raises as :func:`value_frame`."""
+    return encode_fields(([item],), ("items",), segments=segments)
+
+
+def joined_items(bodies: Sequence[bytes]) -> bytes:
+    """The body of one ``ITEM`` from those of several, made by :func:`item_body`, that have nothing
+    in segments.
+    """
+    count = len(bodies)
+    head = bytes((0x91, 0x90 | count)) if count < 16 else b"\x91\xdc" + count.to_bytes(2, "big")
+    return head + b"".join([body[2:] for body in bodies])
+
+
 def items_size(frame: Frame) -> int:
     """How many bytes of a stream's credit an ``ITEM`` frame has taken."""
     body = frame.body

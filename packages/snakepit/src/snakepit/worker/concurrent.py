@@ -21,6 +21,7 @@ from collections.abc import (
 )
 from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from snakepit.errors import ConfigurationError, HostCallCancelled, SnakepitError
@@ -254,12 +255,11 @@ class ConcurrentEngine:
     def call_host_stream(
         self, context: CallContext, name: str, args: Mapping[str, Any]
     ) -> Iterator[Any]:
-        stream = self.acall_host_stream(context, name, args)
-        try:
-            while True:
-                yield self._from_thread(context, _next(stream))
-        except StopAsyncIteration:
-            return
+        # All that has come at a time: for each turn the thread and the loop wait for one another.
+        # When this is left early, asyncio closes what it leaves.
+        batches = self._host_items(context, name, args)
+        while items := self._from_thread(context, _next_or_none(batches)):
+            yield from items
 
     def _from_thread(self, context: CallContext, coroutine: Coroutine[Any, Any, _T]) -> _T:
         """Run ``coroutine`` on the loop and wait for it in this thread."""
@@ -293,15 +293,22 @@ class ConcurrentEngine:
     async def acall_host_stream(
         self, context: CallContext, name: str, args: Mapping[str, Any]
     ) -> AsyncIterator[Any]:
-        with self._outgoing.open(AsyncOutgoing, context, name, args, stream=True) as call:
-            while not call.finished:
-                for item in call.take(await call.next_frame()):
+        async with aclosing(self._host_items(context, name, args)) as batches:
+            async for items in batches:
+                for item in items:
                     yield item
+
+    async def _host_items(
+        self, context: CallContext, name: str, args: Mapping[str, Any]
+    ) -> AsyncGenerator[list[Any]]:
+        with self._outgoing.open(AsyncOutgoing, context, name, args, stream=True) as call:
+            while items := await call.next_items():
+                yield items
                 call.consumed()
 
 
-async def _next(stream: AsyncIterator[_T]) -> _T:
-    return await anext(stream)
+async def _next_or_none(batches: AsyncGenerator[list[Any]]) -> list[Any]:
+    return await anext(batches, [])
 
 
 def _without_stop_iteration(work: Callable[[], _T]) -> _T:

@@ -36,7 +36,7 @@ class Outgoing:
         self.value: Any = None
         self._port = port
         self._window = ReceiveWindow()
-        self._taken: tuple[int, int] | None = None
+        self._taken_items = self._taken_bytes = 0
 
     def arrived(self, frame: Frame) -> None:
         """Put a frame where the maker of the call finds it. Called by whichever thread reads."""
@@ -52,17 +52,18 @@ class Outgoing:
         reply = read_reply(frame)
         self.value = reply.value
         if not self.finished:
-            self._taken = len(reply.items), items_size(frame)
-            self._window.arrived(*self._taken)
+            items, size = len(reply.items), items_size(frame)
+            self._window.arrived(items, size)
+            self._taken_items += items
+            self._taken_bytes += size
         return reply.items
 
     def consumed(self) -> None:
         """The items taken last are used up; let the host send more."""
-        if self._taken is not None:
-            credit = self._window.consumed(*self._taken)
-            self._taken = None
-            if credit is not None:
-                self._port.send(credit_frame(self.call_id, credit))
+        credit = self._window.consumed(self._taken_items, self._taken_bytes)
+        self._taken_items = self._taken_bytes = 0
+        if credit is not None and not self.finished:
+            self._port.send(credit_frame(self.call_id, credit))
 
 
 class AsyncOutgoing(Outgoing):
@@ -83,6 +84,17 @@ class AsyncOutgoing(Outgoing):
             self._arrived.clear()
             await self._arrived.wait()
         return self.inbox.popleft()
+
+    async def next_items(self) -> list[Any]:
+        """Wait for items of the stream; all that have come, or none at its end.
+
+        Raises:
+            SnakepitError: the stream failed after the items before.
+        """
+        items = self.take(await self.next_frame())
+        while self.inbox and self.inbox[0].type == FrameType.ITEM:
+            items += self.take(self.inbox.popleft())
+        return items
 
 
 _Kind = TypeVar("_Kind", bound=Outgoing)

@@ -11,9 +11,11 @@ import time
 from typing import NoReturn
 
 from snakepit.spin import AdaptiveSpin
+from snakepit.wire.credit import SendWindow
 from snakepit.wire.exchange import SegmentExchange, resolved
 from snakepit.wire.frames import Frame, FrameDecoder
 from snakepit.wire.segments import OutgoingSegments
+from snakepit.worker.batching import Flusher, ItemBatches
 
 # The host is gone: nobody is left to report to.
 _EXIT_HOST_GONE = 3
@@ -32,6 +34,8 @@ class Port:
         self._sock = sock
         self._decoder = FrameDecoder()
         self._send_lock = threading.Lock()
+        self._batches = ItemBatches()
+        self._flusher = Flusher(self.flush)
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -51,12 +55,36 @@ class Port:
     def send(self, frame: bytes) -> None:
         """Send a whole frame; blocks while the host does not read."""
         with self._send_lock:
-            try:
-                sent = self._sock.send(frame)
-                if sent != len(frame):
-                    self._sock.sendall(memoryview(frame)[sent:])
-            except ConnectionError:
-                host_is_gone()
+            if self._batches:
+                self._send_now(self._batches.take())
+            self._send_now(frame)
+
+    def send_item(self, call_id: int, body: bytes, window: SendWindow) -> None:
+        """Send an ``ITEM`` with a body that has one item and nothing in segments; perhaps together
+        with the next ones, if these come quickly. Whatever else is sent is sent after it.
+        """
+        with self._send_lock:
+            if self._batches.add(call_id, body, window, time.perf_counter()):
+                self._send_now(self._batches.take())
+                self._batches.sent(time.perf_counter())
+            else:
+                self._flusher.watch()
+
+    def flush(self) -> bool:
+        """Send the items that were gathered; whether there were any."""
+        with self._send_lock:
+            if not self._batches:
+                return False
+            self._send_now(self._batches.take())
+            return True
+
+    def _send_now(self, frames: bytes) -> None:
+        try:
+            sent = self._sock.send(frames)
+            if sent != len(frames):
+                self._sock.sendall(memoryview(frames)[sent:])
+        except ConnectionError:
+            host_is_gone()
 
     def read(self) -> list[Frame]:
         """Block until bytes arrive or ``wake`` is called; return the completed frames."""

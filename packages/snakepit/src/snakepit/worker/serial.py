@@ -447,7 +447,7 @@ class SerialEngine:
             return
         with self._outgoing.open(AsyncOutgoing, context, name, args, stream=True) as call:
             while not call.finished:
-                for item in call.take(await call.next_frame()):
+                for item in await call.next_items():
                     yield item
                 call.consumed()
 
