@@ -9,13 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snakepit.calls import Call
-from snakepit.deadlines import Deadlines
+from snakepit.deadlines import Deadlines, timeout_error
+from snakepit.errors import CallTimeout, Outcome, QueueTimeout
 
 NO_ANSWER = cast("Future[Any]", None)
 
 
-def new_call() -> Call:
-    return Call("work", {}, answer=NO_ANSWER, submitted_at=0.0)
+def new_call(deadline: float | None = None, queue_deadline: float | None = None) -> Call:
+    return Call(
+        "work", {}, answer=NO_ANSWER, submitted_at=0.0,
+        deadline=deadline, queue_deadline=queue_deadline,
+    )  # fmt: skip
 
 
 def test_the_timer_is_set_only_for_an_earlier_deadline() -> None:
@@ -29,7 +33,7 @@ def test_the_timer_is_set_only_for_an_earlier_deadline() -> None:
 
 def test_a_call_is_due_at_its_deadline_and_only_once() -> None:
     deadlines = Deadlines()
-    call = new_call()
+    call = new_call(5.0)
     deadlines.add(call, 5.0)
     assert deadlines.due(4.999) == ([], 5.0)
     assert deadlines.due(5.0) == ([call], None)
@@ -39,7 +43,7 @@ def test_a_call_is_due_at_its_deadline_and_only_once() -> None:
 
 def test_the_next_look_is_at_the_earliest_of_those_left() -> None:
     deadlines = Deadlines()
-    calls = {at: new_call() for at in (3.0, 1.0, 2.0)}
+    calls = {at: new_call(at) for at in (3.0, 1.0, 2.0)}
     for at, call in calls.items():
         deadlines.add(call, at)
     assert deadlines.due(1.5) == ([calls[1.0]], 2.0)
@@ -58,7 +62,7 @@ def test_a_discarded_call_is_never_due() -> None:
 def test_a_timer_that_is_set_serves_a_later_deadline_too() -> None:
     """The early call has ended, but its timer still fires, and is then set anew."""
     deadlines = Deadlines()
-    early, late = new_call(), new_call()
+    early, late = new_call(1.0), new_call(2.0)
     deadlines.add(early, 1.0)
     deadlines.discard(early)
     assert not deadlines.add(late, 2.0)
@@ -93,6 +97,32 @@ def test_a_limit_that_has_moved_is_looked_at_again_when_it_may_be_reached() -> N
     assert deadlines.due(12.0) == ([call], None)
 
 
+def test_the_limit_of_waiting_counts_only_while_a_call_waits() -> None:
+    deadlines = Deadlines()
+    waits, runs, endless = new_call(9.0, 2.0), new_call(9.0, 2.0), new_call(None, 2.0)
+    for call in (waits, runs, endless):
+        assert call.limit_at(0.0) == 2.0
+        deadlines.add(call, 2.0)
+    runs.started_at = endless.started_at = 1.0
+    assert deadlines.due(2.0) == ([waits], 9.0)
+    assert len(deadlines) == 1, "nothing limits what has no deadline and runs"
+    error = timeout_error(waits, 2.5)
+    assert isinstance(error, QueueTimeout)
+    assert error.details == {"command": "work", "limit": "queue", "timeout_s": 2.0, "queued_s": 2.5}
+    assert (error.outcome, error.retryable) == (Outcome.NONE, True)
+    assert deadlines.due(9.0) == ([runs], None)
+    late = timeout_error(runs, 9.5)
+    assert isinstance(late, CallTimeout)
+    assert (late.limit, late.queued_s, late.ran_s) == ("total", 1.0, 8.5)
+
+
+def test_the_total_limit_is_named_when_it_is_the_one_reached_in_the_queue() -> None:
+    error = timeout_error(new_call(3.0, 5.0), 3.0)
+    assert isinstance(error, CallTimeout)
+    assert (error.limit, error.queued_s, error.ran_s) == ("total", 3.0, 0.0)
+    assert (error.outcome, error.retryable) == (Outcome.NONE, True)
+
+
 @given(st.lists(st.tuples(st.integers(1, 20), st.integers(0, 20), st.booleans()), max_size=20))
 def test_a_single_timer_is_late_for_no_call(calls: list[tuple[int, int, bool]]) -> None:
     """Each call: how long it may take, when it comes, whether it ends before. Time is a number."""
@@ -103,7 +133,7 @@ def test_a_single_timer_is_late_for_no_call(calls: list[tuple[int, int, bool]]) 
     for now in range(45):
         for limit, comes, ends in calls:
             if comes == now:
-                call = new_call()
+                call = new_call(now + limit)
                 if deadlines.add(call, now + limit):
                     timer = now + limit
                 if ends:

@@ -10,19 +10,25 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from snakepit import scheduler as scheduler_module
-from snakepit.calls import Call
-from snakepit.errors import Outcome, PoolSaturated
+from snakepit.calls import NORMAL_PRIORITY, Call
+from snakepit.errors import Outcome, PoolSaturated, SessionWorkerUnavailable, WorkerBusy
 from snakepit.scheduler import Scheduler
 
 # The scheduler never looks at what a caller awaits, so that no event loop is needed here.
 NO_ANSWER = cast("Future[Any]", None)
 
 
-def new_call(session_id: str | None = None, *, strict: bool = False) -> Call:
+def new_call(
+    session_id: str | None = None,
+    *,
+    strict: bool = False,
+    fail_fast: bool = False,
+    priority: int = NORMAL_PRIORITY,
+) -> Call:
     return Call(
-        "work", {}, answer=NO_ANSWER, submitted_at=0.0, session_id=session_id, strict=strict
-    )
+        "work", {}, answer=NO_ANSWER, submitted_at=0.0, session_id=session_id,
+        strict=strict, fail_fast=fail_fast, priority=priority,
+    )  # fmt: skip
 
 
 def new_scheduler(*capacities: int, queue_limit: int = 100) -> Scheduler:
@@ -147,11 +153,12 @@ def test_calls_without_a_session_are_neither_hits_nor_misses() -> None:
     assert (scheduler.session_hits, scheduler.session_misses) == (0, 0)
 
 
-def test_the_sessions_used_longest_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler_module, "_REMEMBERED_SESSIONS", 2)
-    scheduler = new_scheduler(9)
+def test_the_sessions_used_longest_ago_are_forgotten() -> None:
+    scheduler = Scheduler(10, session_limit=2)
+    scheduler.add_worker("w1", 9)
     submit(scheduler, "a", "b", "a", "c")
     assert [scheduler.worker_of(session) for session in "abc"] == ["w1", None, "w1"]
+    assert scheduler.sessions == 2
 
 
 # --- the queue -----------------------------------------------------------------------------------
@@ -274,11 +281,36 @@ class AnyOrder(RuleBasedStateMachine):
         loads = {worker: self.load(worker) for worker in self.capacity.keys() - self.closed}
         return {worker: load for worker, load in loads.items() if load < self.capacity[worker]}
 
+    def is_open(self, worker_id: str | None) -> bool:
+        return worker_id in self.capacity.keys() - self.closed
+
+    def is_lost(self, call: Call) -> bool:
+        home = self.bound.get(call.session_id or "")
+        return call.strict and home is not None and not self.is_open(home)
+
     def can_start(self, call: Call) -> bool:
         home = self.bound.get(call.session_id or "")
-        if call.strict and home in self.capacity.keys() - self.closed:
+        if call.strict and self.is_open(home):
             return home in self.free()
         return bool(self.free())
+
+    def heads(self) -> list[Call]:
+        """Those that are the first of their session in their class."""
+        lanes = {(call.priority, call.session_id): call for call in reversed(self.queue)}
+        return list(lanes.values())
+
+    def fail_stranded(self, worker_id: str) -> None:
+        """What a pool does when a worker has left."""
+        stranded = self.scheduler.stranded(worker_id)
+        expected = [
+            call
+            for call in self.queue
+            if call.strict and self.bound.get(call.session_id or "") == worker_id
+        ]
+        assert set(stranded) == set(expected)
+        for call in stranded:
+            self.scheduler.withdraw(call)
+            self.queue.remove(call)
 
     def start(self, call: Call, worker_id: str) -> None:
         assert self.can_start(call)
@@ -298,21 +330,51 @@ class AnyOrder(RuleBasedStateMachine):
         """What a pool does after every event."""
         while (assignment := self.scheduler.next()) is not None:
             call, worker_id = assignment
-            assert call is next(filter(self.can_start, self.queue))
+            runnable = list(filter(self.can_start, self.heads()))
+            assert call in runnable
+            assert call.priority == min(each.priority for each in runnable)
             self.queue.remove(call)
             self.start(call, worker_id)
-        assert not any(map(self.can_start, self.queue))
+        assert not any(map(self.can_start, self.heads()))
+        assert not any(map(self.is_lost, self.queue))
 
-    @rule(session=SESSIONS, strict=st.booleans())
-    def submit(self, session: str | None, strict: bool) -> None:
-        call = new_call(session, strict=strict)
-        if not self.can_start(call) and len(self.queue) >= self.limit:
-            with pytest.raises(PoolSaturated):
+    def expected_error(self, call: Call, *, has_to_wait: bool) -> type[Exception] | None:
+        home = self.bound.get(call.session_id or "")
+        if self.is_lost(call):
+            return SessionWorkerUnavailable
+        lane = (call.priority, call.session_id)
+        behind = lane in [(each.priority, each.session_id) for each in self.queue]
+        if call.fail_fast and ((home is not None and home not in self.free()) or behind):
+            return WorkerBusy
+        if has_to_wait and len(self.queue) >= self.limit:
+            return PoolSaturated
+        return None
+
+    @rule(
+        session=SESSIONS,
+        affinity=st.sampled_from(["hint", "strict_queue", "strict_fail_fast"]),
+        priority=st.integers(0, 2),
+    )
+    def submit(self, session: str | None, affinity: str, priority: int) -> None:
+        call = new_call(
+            session,
+            strict=affinity != "hint" and session is not None,
+            fail_fast=affinity == "strict_fail_fast" and session is not None,
+            priority=priority,
+        )
+        lane = (priority, session)
+        behind = session is not None and lane in [
+            (each.priority, each.session_id) for each in self.queue
+        ]
+        has_to_wait = behind or not self.can_start(call)
+        error = self.expected_error(call, has_to_wait=has_to_wait)
+        if error is not None:
+            with pytest.raises(error):
                 self.scheduler.submit(call)
             return
         worker_id = self.scheduler.submit(call)
         if worker_id is None:
-            assert not self.can_start(call)
+            assert has_to_wait
             self.queue.append(call)
         else:
             self.start(call, worker_id)
@@ -330,6 +392,7 @@ class AnyOrder(RuleBasedStateMachine):
         call = data.draw(st.sampled_from(self.queue))
         self.scheduler.withdraw(call)
         self.queue.remove(call)
+        self.start_waiting()
 
     @precondition(lambda self: len(self.capacity) < 4)
     @rule(capacity=st.integers(1, 3))
@@ -345,6 +408,7 @@ class AnyOrder(RuleBasedStateMachine):
         worker_id = data.draw(st.sampled_from(list(self.capacity)))
         self.closed.add(worker_id)
         self.scheduler.close_worker(worker_id)
+        self.fail_stranded(worker_id)
         self.start_waiting()
 
     @precondition(lambda self: self.capacity)
@@ -354,6 +418,7 @@ class AnyOrder(RuleBasedStateMachine):
         if not calls_end_first:
             self.scheduler.remove_worker(worker_id)
             del self.capacity[worker_id]
+            self.fail_stranded(worker_id)
         for call, runs_on in list(self.running.items()):
             if runs_on == worker_id:
                 del self.running[call]
@@ -364,6 +429,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.running = {c: w for c, w in self.running.items() if w != worker_id}
             self.scheduler.remove_worker(worker_id)
             del self.capacity[worker_id]
+            self.fail_stranded(worker_id)
         self.start_waiting()
 
     @rule(session=st.sampled_from("abc"))
@@ -374,7 +440,8 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def the_scheduler_agrees(self) -> None:
-        assert list(self.scheduler.waiting()) == self.queue
+        assert set(self.scheduler.waiting()) == set(self.queue)
+        assert self.scheduler.open_workers == len(self.capacity.keys() - self.closed)
         assert self.scheduler.queued == len(self.queue) <= self.limit
         for worker_id, capacity in self.capacity.items():
             assert 0 <= self.scheduler.load_of(worker_id) == self.load(worker_id) <= capacity

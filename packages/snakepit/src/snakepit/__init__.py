@@ -14,6 +14,7 @@ from snakepit.version import __version__
 if TYPE_CHECKING:
     from snakepit.adapter import Adapter, CallOptions, WorkerSpec, validate_implementation
     from snakepit.errors import SnakepitError
+    from snakepit.explain import Explanation
     from snakepit.nesting import HostCall
     from snakepit.pool import Pool
     from snakepit.processes.sweep import sweep_orphans
@@ -29,6 +30,7 @@ __all__ = [
     "Adapter",
     "CallContext",
     "CallOptions",
+    "Explanation",
     "Heartbeat",
     "HostCall",
     "Pool",
@@ -52,6 +54,7 @@ _HOMES = {
     "Adapter": "adapter",
     "CallContext": "worker.context",
     "CallOptions": "adapter",
+    "Explanation": "explain",
     "Heartbeat": "supervision.heartbeat",
     "HostCall": "nesting",
     "Pool": "pool",

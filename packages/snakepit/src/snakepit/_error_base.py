@@ -15,7 +15,7 @@ from typing import Any, ClassVar, cast
 from snakepit import _error_text as text
 
 # Tracebacks, pickles and other processes name the classes by their public module.
-_PUBLIC_MODULE = "snakepit.errors"
+PUBLIC_MODULE = "snakepit.errors"
 #: Causes sent with an error; longer chains end there.
 CAUSE_LIMIT = 8
 #: Deepest chain of causes that is accepted from a peer (it may allow more than we send).
@@ -30,7 +30,7 @@ _STAND_INS: dict[str, type[RemoteError]] = {}
 class Outcome(StrEnum):
     """What is known about the work of a call that ended in an error."""
 
-    __module__ = _PUBLIC_MODULE
+    __module__ = PUBLIC_MODULE
 
     NONE = "none"
     """The command never started: nothing happened."""
@@ -59,7 +59,7 @@ class SnakepitError(Exception):
                 raise
     """
 
-    __module__ = _PUBLIC_MODULE
+    __module__ = PUBLIC_MODULE
     code: ClassVar[str] = "snakepit_error"
     outcome: Outcome = Outcome.NONE
     retryable: bool = False
@@ -130,7 +130,7 @@ _register(SnakepitError)
 class CallError(SnakepitError):
     """Base of errors of a single call."""
 
-    __module__ = _PUBLIC_MODULE
+    __module__ = PUBLIC_MODULE
     code = "call_error"
 
 
@@ -142,7 +142,7 @@ class RemoteError(CallError):
     ``except ValueError`` works; never of a type that would end a process or a generator.
     """
 
-    __module__ = _PUBLIC_MODULE
+    __module__ = PUBLIC_MODULE
     code = "remote_error"
     outcome = Outcome.DONE
 
@@ -177,14 +177,14 @@ class RemoteError(CallError):
 class ValueTransportError(SnakepitError):
     """Base of errors of values and bytes on their way between processes."""
 
-    __module__ = _PUBLIC_MODULE
+    __module__ = PUBLIC_MODULE
     code = "value_transport_error"
 
 
 class ProtocolError(ValueTransportError):
     """The peer broke the wire protocol. The connection is closed; report it as a bug."""
 
-    __module__ = _PUBLIC_MODULE
+    __module__ = PUBLIC_MODULE
     code = "protocol_error"
     outcome = Outcome.UNKNOWN
 
@@ -346,7 +346,7 @@ def _remote_class(builtin: object) -> type[RemoteError]:
         return RemoteError
     name = found.__name__
     if name not in _STAND_INS:
-        namespace = {"__module__": _PUBLIC_MODULE, "__doc__": f"A {name} of another process."}
+        namespace = {"__module__": PUBLIC_MODULE, "__doc__": f"A {name} of another process."}
         made = type(f"Remote{name}", (RemoteError, found), namespace, registered=False)
         _STAND_INS[name] = cast("type[RemoteError]", made)
     return _STAND_INS[name]

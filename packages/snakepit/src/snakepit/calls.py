@@ -5,13 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from snakepit.errors import CallTimeout, ProtocolError, SnakepitError, StreamBroken, WorkerError
+from snakepit.errors import (
+    CallTimeout,
+    ProtocolError,
+    QueueTimeout,
+    SnakepitError,
+    StreamBroken,
+    WorkerError,
+)
 from snakepit.streams import StreamBuffer
 
 if TYPE_CHECKING:
+    from snakepit.call_queue import Lane
     from snakepit.nesting import HostCall
+
+Priority = Literal["high", "normal", "low"]
+#: The classes of calls, those served first first. A call's class is its index here.
+PRIORITIES: Final[tuple[Priority, ...]] = get_args(Priority)
+NORMAL_PRIORITY: Final = PRIORITIES.index("normal")
 
 
 class CallState(Enum):
@@ -74,9 +87,13 @@ class Call:
         "chain",
         "command",
         "deadline",
+        "fail_fast",
         "idempotent",
+        "lane",
         "outcome",
         "parent_id",
+        "priority",
+        "queue_deadline",
         "ran_s",
         "session_id",
         "started_at",
@@ -99,7 +116,10 @@ class Call:
         deadline: float | None = None,
         idempotent: bool = False,
         stream: StreamBuffer | None = None,
+        queue_deadline: float | None = None,
         strict: bool = False,
+        fail_fast: bool = False,
+        priority: int = NORMAL_PRIORITY,
         chain: tuple[HostCall, ...] = (),
     ) -> None:
         self.command = command
@@ -109,8 +129,16 @@ class Call:
         self.deadline = deadline
         self.idempotent = idempotent
         self.stream = stream
-        #: Whether it waits for its session's worker rather than run on another.
+        #: When it fails if it still waits in the queue.
+        self.queue_deadline = queue_deadline
+        #: Whether its session's worker alone may run it.
         self.strict = strict
+        #: Whether it is refused rather than wait for that worker.
+        self.fail_fast = fail_fast
+        #: Index in PRIORITIES.
+        self.priority = priority
+        #: Where it waits in the queue, if it does.
+        self.lane: Lane | None = None
         #: The host calls this one is nested in, innermost last.
         self.chain = chain
         self.state = CallState.NEW
@@ -154,7 +182,7 @@ class Call:
 
     def fail(self, error: SnakepitError) -> None:
         """Answer the caller with an error, unless it has its answer."""
-        late = isinstance(error, CallTimeout)
+        late = isinstance(error, CallTimeout | QueueTimeout)
         if self._answer_as(CallOutcome.TIMED_OUT if late else CallOutcome.FAILED):
             if self.stream is not None:
                 self.stream.finish(error)
@@ -167,10 +195,12 @@ class Call:
 
     def limit_at(self, now: float) -> float | None:
         """When the first of its limits is reached, if nothing happens until then."""
-        if self.stream is None or self.stream.idle_limit is None:
-            return self.deadline
-        idle = self.stream.idle_until(now, self.started_at)
-        return idle if self.deadline is None else min(idle, self.deadline)
+        limits = [self.deadline]
+        if self.started_at is None:
+            limits.append(self.queue_deadline)
+        if self.stream is not None and self.stream.idle_limit is not None:
+            limits.append(self.stream.idle_until(now, self.started_at))
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def cancel(self) -> None:
         """The caller no longer wants an answer."""

@@ -2,8 +2,8 @@
 
 A timer per call costs more than the call, and nearly every call ends long before its deadline. So
 one timer is kept for the earliest deadline that was ever armed, and looks at the calls when it
-fires. A stream's idle limit moves with each item; so what is kept for a stream is when to look, and
-looking tells when to look again.
+fires. A stream's idle limit moves with each item, and the limit of waiting falls away at the start;
+so what is kept for a call is when to look at it, and looking tells when to look again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 from snakepit.calls import Call
+from snakepit.errors import CallTimeout, LimitName, Outcome, QueueTimeout
 
 
 class Deadlines:
@@ -46,6 +47,29 @@ class Deadlines:
                 self._calls[call] = limit
             else:
                 del self._calls[call]
-                due.append(call)
+                if limit is not None:
+                    due.append(call)
         self._armed = min(self._calls.values(), default=math.inf)
         return due, None if self._armed == math.inf else self._armed
+
+
+def timeout_error(call: Call, now: float) -> CallTimeout | QueueTimeout:
+    """The error of a call whose time is up: which limit it reached, and where its time went."""
+    started = now if call.started_at is None else call.started_at
+    queued_s, ran_s = started - call.submitted_at, now - started
+    queue_deadline = call.queue_deadline
+    if call.started_at is None and queue_deadline is not None and queue_deadline <= now:
+        return QueueTimeout.of(
+            call.command, timeout_s=queue_deadline - call.submitted_at, queued_s=queued_s
+        )
+    limit: LimitName = "total"
+    timeout_s = (call.deadline or now) - call.submitted_at
+    if call.stream is not None and (call.deadline is None or call.deadline > now):
+        limit, timeout_s = "stream_idle", call.stream.idle_limit or 0.0
+    error = CallTimeout.of(
+        call.command, limit=limit, timeout_s=timeout_s, queued_s=queued_s, ran_s=ran_s
+    )
+    error.retryable = call.idempotent
+    if call.started_at is None:
+        error.outcome, error.retryable = Outcome.NONE, True
+    return error

@@ -13,17 +13,21 @@ import time
 from collections.abc import Callable, Sequence
 
 from snakepit.calls import Call, CallEvent, CallOutcome, CallState
-from snakepit.deadlines import Deadlines
+from snakepit.deadlines import Deadlines, timeout_error
 from snakepit.errors import (
-    CallTimeout,
-    LimitName,
-    Outcome,
     PoolBroken,
+    PoolSaturated,
+    QueueTimeout,
+    SessionWorkerUnavailable,
     SnakepitError,
+    WorkerBusy,
     as_typed,
 )
+from snakepit.explain import Explanation, explain
 from snakepit.look_ahead import PATIENCE, CommandTimes
 from snakepit.nesting import find_lender
+from snakepit.options import Affinity
+from snakepit.readiness import Readiness
 from snakepit.scheduler import Scheduler
 from snakepit.spin import AdaptiveSpin
 from snakepit.stats import Counters
@@ -52,7 +56,8 @@ class Dispatcher:
         self.scheduler = scheduler
         self.counters = Counters()
         self.running: set[Call] = set()
-        self._name = name
+        self.readiness = Readiness()
+        self.name = name
         self._grace = cancel_grace
         self._deadlines = Deadlines()
         self._timer: asyncio.TimerHandle | None = None
@@ -70,14 +75,16 @@ class Dispatcher:
         """Start a call or queue it; errors of the caller's making are raised here."""
         lender = find_lender(call, self.running, self.scheduler) if call.chain else None
         if lender is None:
-            worker_id = self.scheduler.submit(call, short=self._is_short(call))
+            try:
+                worker_id = self.scheduler.submit(call, short=self._is_short(call))
+            except (PoolSaturated, SessionWorkerUnavailable, WorkerBusy):
+                self.counters.refused += 1
+                raise
         else:
             worker_id, call.parent_id = lender.worker_id, lender.call_id
             self.scheduler.borrowed(call, worker_id)
         self.counters.submitted += 1
-        deadline = call.deadline if call.stream is None else call.limit_at(call.submitted_at)
-        if deadline is not None and self._deadlines.add(call, deadline):
-            self._arm(deadline)
+        self._watch(call, call.submitted_at)
         if worker_id is None:
             call.apply(CallEvent.QUEUE)
         else:
@@ -127,9 +134,28 @@ class Dispatcher:
         self._placing = True
         try:
             while (assignment := self.scheduler.next(self._is_short)) is not None:
-                self._start(*assignment, time.monotonic())
+                call, worker_id = assignment
+                now = time.monotonic()
+                limit = call.limit_at(now)
+                if limit is None or now < limit:
+                    self._start(call, worker_id, now)
+                else:  # the timer has not come to it yet
+                    self.scheduler.release(worker_id)
+                    call.fail(self._time_out(call, now))
+                    self._close(call)
         finally:
             self._placing = False
+
+    def explain(self, call: Call, affinity: Affinity) -> Explanation:
+        """What would become of a call that is not submitted."""
+        lender = find_lender(call, self.running, self.scheduler)
+        return explain(
+            call,
+            affinity,
+            self.scheduler,
+            lender=None if lender is None else lender.worker_id,
+            short=self._is_short(call),
+        )
 
     def grant(self, call: Call, credit: Credit) -> None:
         """Let a stream's producer go on, if it still runs."""
@@ -164,6 +190,8 @@ class Dispatcher:
             self.running.discard(call)
             call.recall()
             self.scheduler.recalled(call, worker_id)
+            self._watch(call, time.monotonic())
+        self._fail_stranded(worker_id)
         self.start_waiting()
 
     # --- the end of a call ---------------------------------------------------------------------
@@ -197,6 +225,7 @@ class Dispatcher:
         if call.state is CallState.QUEUED:
             self.scheduler.withdraw(call)
             self._close(call)
+            self.start_waiting()
         elif call.state is CallState.RUNNING:
             call.apply(CallEvent.STOP)
             worker = self.workforce.workers.get(call.worker_id or "")
@@ -222,6 +251,17 @@ class Dispatcher:
 
     # --- deadlines -----------------------------------------------------------------------------
 
+    def _watch(self, call: Call, now: float) -> None:
+        limit = call.limit_at(now)
+        if limit is not None and self._deadlines.add(call, limit):
+            self._arm(limit)
+
+    def _time_out(self, call: Call, now: float) -> SnakepitError:
+        error = timeout_error(call, now)
+        if isinstance(error, QueueTimeout):
+            self.counters.queue_timeouts += 1
+        return error
+
     def _arm(self, deadline: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -231,9 +271,7 @@ class Dispatcher:
     def _on_deadline(self) -> None:
         now = time.monotonic()
         due, next_deadline = self._deadlines.due(now)
-        for call in due:
-            call.fail(_timeout_error(call, now))
-            self.give_up(call)
+        self._fail_all(due, lambda call: self._time_out(call, now))
         if next_deadline is not None:
             self._arm(next_deadline)
 
@@ -243,26 +281,37 @@ class Dispatcher:
         """A worker may be given calls."""
         ahead = self._look_ahead if self.workforce.workers[worker_id].queues else 0
         self.scheduler.add_worker(worker_id, self.workforce.concurrency, ahead=ahead)
+        self.readiness.changed()
         self.start_waiting()
 
     def worker_leaving(self, worker_id: str) -> None:
-        """A worker must not be given calls any more; those that wait for it may go elsewhere."""
+        """A worker must not be given calls any more; those that can run on no other fail."""
         self.scheduler.close_worker(worker_id)
+        self._fail_stranded(worker_id)
         self.start_waiting()
 
     def worker_gone(self, worker_id: str) -> None:
         """A worker is dead."""
         self.scheduler.remove_worker(worker_id)
+        self._fail_stranded(worker_id)
         self.start_waiting()
+
+    def _fail_stranded(self, worker_id: str) -> None:
+        stranded = self.scheduler.stranded(worker_id)
+        if stranded:
+            self._fail_all(stranded, self.scheduler.lost_worker_error)
 
     def workforce_broken(self, error: Exception) -> None:
         """No worker will be started any more: whoever waits for one waits in vain."""
+
+        def broken(_: Call) -> PoolBroken:
+            broken = PoolBroken(f"pool {self.name!r}: its workers keep dying: {error}")
+            broken.__cause__ = error
+            return broken
+
+        self.readiness.changed()
         if not self.workforce.workers:
-            for call in list(self.scheduler.waiting()):
-                broken = PoolBroken(f"pool {self._name!r}: its workers keep dying: {error}")
-                broken.__cause__ = error
-                call.fail(broken)
-                self.give_up(call)
+            self._fail_all(list(self.scheduler.waiting()), broken)
 
     # --- ending all ----------------------------------------------------------------------------
 
@@ -275,31 +324,21 @@ class Dispatcher:
 
     def end_all(self, error: Callable[[], SnakepitError]) -> None:
         """Answer every call that has not ended with an error, and have its work stopped."""
-        for call in [*self.scheduler.waiting(), *self.running]:
-            call.fail(error())
-            self.give_up(call)
+        self._fail_all([*self.scheduler.waiting(), *self.running], lambda _: error())
+
+    def _fail_all(self, calls: Sequence[Call], error: Callable[[Call], SnakepitError]) -> None:
+        """Answer calls with an error each, and have their work stopped. None of them starts."""
+        placing, self._placing = self._placing, True
+        try:
+            for call in calls:
+                call.fail(error(call))
+                self.give_up(call)
+        finally:
+            self._placing = placing
+        self.start_waiting()
 
     def close(self) -> None:
         """Forget the timers; every call has ended."""
         for timer in (self._timer, self._recall_timer):
             if timer is not None:
                 timer.cancel()
-
-
-def _timeout_error(call: Call, now: float) -> CallTimeout:
-    started = now if call.started_at is None else call.started_at
-    limit: LimitName = "total"
-    seconds = (call.deadline or now) - call.submitted_at
-    if call.stream is not None and (call.deadline is None or call.deadline > now):
-        limit, seconds = "stream_idle", call.stream.idle_limit or 0.0
-    error = CallTimeout.of(
-        call.command,
-        limit=limit,
-        timeout_s=seconds,
-        queued_s=started - call.submitted_at,
-        ran_s=now - started,
-    )
-    error.retryable = call.idempotent
-    if call.started_at is None:
-        error.outcome, error.retryable = Outcome.NONE, True
-    return error

@@ -30,6 +30,20 @@ from snakepit._error_base import (
     error_to_wire,
     raised_to_wire,
 )
+from snakepit._error_pool import (
+    CircuitOpen,
+    NoWorkersAvailable,
+    PoisonCall,
+    PoolBroken,
+    PoolClosed,
+    PoolError,
+    PoolNotReady,
+    PoolSaturated,
+    PoolStartFailed,
+    QueueTimeout,
+    SessionWorkerUnavailable,
+    WorkerBusy,
+)
 
 __all__ = [
     "AdapterInitFailed",
@@ -49,6 +63,7 @@ __all__ = [
     "PoolBroken",
     "PoolClosed",
     "PoolError",
+    "PoolNotReady",
     "PoolSaturated",
     "PoolStartFailed",
     "ProtocolError",
@@ -106,82 +121,6 @@ class AdapterInitFailed(ConfigurationError):
     """The adapter's own start code raised; the cause is chained. Correct it, or its config."""
 
     code = "adapter_init_failed"
-
-
-# --- pool: the call never reached a worker -------------------------------------------------------
-
-
-class PoolError(SnakepitError):
-    """Base of errors of the pool itself."""
-
-    code = "pool_error"
-
-
-class PoolStartFailed(PoolError):
-    """The pool could not start its workers; the chained cause says why. Correct it, start again."""
-
-    code = "pool_start_failed"
-
-
-class PoolClosed(PoolError):
-    """The pool is closing, closed or not entered yet. Use it inside its ``async with`` block."""
-
-    code = "pool_closed"
-
-
-class PoolSaturated(PoolError):
-    """The queue is full. Send less at a time, wait and retry, or raise ``size``/``queue_limit``."""
-
-    code = "pool_saturated"
-    retryable = True
-
-
-class PoolBroken(PoolError):
-    """The pool's process tree is gone and could not be rebuilt. Close it and open a new one."""
-
-    code = "pool_broken"
-
-
-class QueueTimeout(PoolError, TimeoutError):
-    """No worker became free in time; the call never started. Retry later, or raise ``size``."""
-
-    code = "queue_timeout"
-    retryable = True
-
-
-class WorkerBusy(PoolError):
-    """The one worker that may run the call has no free slot. Retry when its calls have ended."""
-
-    code = "worker_busy"
-    retryable = True
-
-
-class SessionWorkerUnavailable(PoolError):
-    """The worker bound to the session is gone or leaving. Retry, or release the session."""
-
-    code = "session_worker_unavailable"
-    retryable = True
-
-
-class NoWorkersAvailable(PoolError):
-    """No worker is up and none is starting. Look at the last start failure, then retry."""
-
-    code = "no_workers_available"
-    retryable = True
-
-
-class PoisonCall(PoolError):
-    """The call has killed several workers and is not sent again. Examine its arguments."""
-
-    code = "poison_call"
-    outcome = Outcome.UNKNOWN
-
-
-class CircuitOpen(PoolError):
-    """Workers keep failing, so the pool pauses starting them. Retry after the pause."""
-
-    code = "circuit_open"
-    retryable = True
 
 
 # --- worker: a worker process failed -------------------------------------------------------------

@@ -98,7 +98,8 @@ def find_lender(call: Call, running: Container[Call], scheduler: Scheduler) -> H
 
 
 def _may_borrow(call: Call, host_call: HostCall, scheduler: Scheduler) -> bool:
-    home = scheduler.home_of(call.session_id) if call.strict else None
-    if home is not None:
-        return home == host_call.worker_id
-    return call.session_id == host_call.parent.session_id or not scheduler.has_free_slot()
+    # Its session's worker, also when that is leaving: what it kept is there while the parent runs.
+    bound_to = scheduler.bound_to(call.session_id) if call.strict else None
+    if bound_to is not None:
+        return bound_to == host_call.worker_id
+    return call.session_id == host_call.parent.session_id or not scheduler.can_start(call)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar, get_args
 
+from snakepit.calls import PRIORITIES, Priority
 from snakepit.errors import ConfigurationError
 
 _T = TypeVar("_T")
+_Name = TypeVar("_Name", bound=str)
 
 
 class UseDefault(Enum):
@@ -22,6 +25,8 @@ class UseDefault(Enum):
 
 
 USE_DEFAULT: Final = UseDefault.USE_DEFAULT
+Affinity = Literal["hint", "strict_queue", "strict_fail_fast"]
+_AFFINITIES: Final[tuple[Affinity, ...]] = get_args(Affinity)
 Timeout = float | timedelta | None | Literal[UseDefault.USE_DEFAULT]
 
 
@@ -71,3 +76,80 @@ def instance_or_none(name: str, value: _T | None, kind: type[_T]) -> _T | None:
             details={"option": name},
         )
     return value
+
+
+def affinity_option(value: Affinity) -> Affinity:
+    """How a call is bound to its session's worker.
+
+    Raises:
+        ConfigurationError: there is no such affinity.
+    """
+    return _one_of("affinity", value, _AFFINITIES)
+
+
+def priority_option(value: Priority) -> int:
+    """The class of a call, as its index.
+
+    Raises:
+        ConfigurationError: there is no such class.
+    """
+    return PRIORITIES.index(_one_of("priority", value, PRIORITIES))
+
+
+def _one_of(name: str, value: _Name, allowed: tuple[_Name, ...]) -> _Name:
+    if value not in allowed:
+        raise ConfigurationError(
+            f"{name} is {value!r}; it has to be one of {allowed}", details={"option": name}
+        )
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallDefaults:
+    """What applies to a pool's calls that don't say otherwise. Times in seconds, None for no limit.
+
+    Raises:
+        ConfigurationError: a value is impossible.
+    """
+
+    timeout: float | None
+    queue_timeout: float | None
+    stream_idle_timeout: float | None
+    affinity: Affinity
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        timeout: float | timedelta | None,
+        queue_timeout: float | timedelta | None,
+        stream_idle_timeout: float | timedelta | None,
+        affinity: Affinity,
+    ) -> CallDefaults:
+        """The defaults that a pool was given."""
+        return cls(
+            timeout=_seconds_or_none("timeout", timeout),
+            queue_timeout=_seconds_or_none("queue_timeout", queue_timeout),
+            stream_idle_timeout=_seconds_or_none("stream_idle_timeout", stream_idle_timeout),
+            affinity=affinity_option(affinity),
+        )
+
+    def deadline(self, now: float, timeout: Timeout) -> float | None:
+        """When a call's time is up that is made ``now``."""
+        limit = self.timeout if timeout is USE_DEFAULT else timeout
+        return None if limit is None else now + seconds("timeout", limit)
+
+    def queue_deadline(self, now: float, timeout: Timeout) -> float | None:
+        """When a call has waited long enough that is made ``now``."""
+        limit = self.queue_timeout if timeout is USE_DEFAULT else timeout
+        return None if limit is None else now + seconds("queue_timeout", limit)
+
+    def idle_limit(self, timeout: Timeout) -> float | None:
+        """Seconds that a stream's consumer waits for an item."""
+        if timeout is USE_DEFAULT:
+            return self.stream_idle_timeout
+        return _seconds_or_none("idle_timeout", timeout)
+
+
+def _seconds_or_none(name: str, value: float | timedelta | None) -> float | None:
+    return None if value is None else seconds(name, value)

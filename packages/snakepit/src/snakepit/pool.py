@@ -1,4 +1,4 @@
-"""The pool as its users see it: its options, its life, the ways to call, and what it tells.
+"""The pool as its users see it: its options, its life, and what it tells.
 
 What becomes of a call once it is submitted is the dispatcher's business.
 """
@@ -8,39 +8,37 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from enum import Enum
 from types import TracebackType
-from typing import Any, Final, Literal, get_args
+from typing import Final
 
 from snakepit.adapter import Adapter, require_valid
-from snakepit.calls import Call, CallState
+from snakepit.calling import CallingPool
+from snakepit.calls import PRIORITIES, CallState
 from snakepit.dispatcher import Dispatcher
 from snakepit.errors import (
     ConfigurationError,
     PoolBroken,
     PoolClosed,
+    PoolNotReady,
 )
 from snakepit.link.host_calls import HostFunction
 from snakepit.look_ahead import DEPTH
-from snakepit.nesting import Chain, current_chain, earliest_deadline, require_depth
-from snakepit.options import USE_DEFAULT, Timeout, instance_or_none, seconds, whole_number
-from snakepit.scheduler import Scheduler
-from snakepit.session import Session, generate_session_id
+from snakepit.nesting import Chain
+from snakepit.options import Affinity, CallDefaults, instance_or_none, seconds, whole_number
+from snakepit.pool_names import claim_name, give_back_name
+from snakepit.scheduler import SESSION_LIMIT, Scheduler
 from snakepit.spin import DEFAULT_SPIN
 from snakepit.stats import PoolStats, WorkerInfo
-from snakepit.streams import StreamBuffer
 from snakepit.supervision.face import SupervisedPool
 from snakepit.supervision.heartbeat import Heartbeat
 from snakepit.supervision.recycling import RecyclePolicy
 from snakepit.supervision.workforce import Workforce
 from snakepit.worker.target import import_is_running
 
-Affinity = Literal["hint", "strict_queue"]
-_AFFINITIES: Final = get_args(Affinity)
 _DEFAULT_HEARTBEAT: Final = Heartbeat()
 
 
@@ -62,7 +60,7 @@ _WHY_CLOSED: Final = {
 }
 
 
-class Pool(SupervisedPool):
+class Pool(CallingPool, SupervisedPool):
     """A pool of supervised workers. Use it in ``async with``; it belongs to the event loop it is
     entered in.
 
@@ -75,10 +73,16 @@ class Pool(SupervisedPool):
         size: number of workers, at least 1.
         concurrency: calls a worker serves at a time. 1: on its main thread. More: async commands on
             its event loop, sync ones in threads.
-        name: the pool's name in worker ids, logs and errors.
+        name: the pool's name in worker ids, logs and errors. While another pool of the process has
+            it, a number is put behind it.
         queue_limit: calls that may wait for a worker; more are refused with PoolSaturated.
+        session_limit: sessions whose worker is remembered; beyond it the one used longest ago is
+            forgotten, and bound anew by its next call.
         timeout: seconds a call may take in all, queueing included, unless it says otherwise; None
             for no limit.
+        queue_timeout: seconds a call may wait for a worker, unless it says otherwise.
+        affinity: how calls are bound to their session's worker, unless they say otherwise; see
+            ``execute``.
         stream_idle_timeout: seconds a stream's consumer waits for an item, unless the stream says
             otherwise; None for no limit.
         cancel_grace: seconds a call has to stop, once it is told to, before its worker is killed.
@@ -112,7 +116,10 @@ class Pool(SupervisedPool):
         concurrency: int = 1,
         name: str = "default",
         queue_limit: int = 1000,
+        session_limit: int = SESSION_LIMIT,
         timeout: float | timedelta | None = None,
+        queue_timeout: float | timedelta | None = None,
+        affinity: Affinity = "hint",
         stream_idle_timeout: float | timedelta | None = None,
         cancel_grace: float | timedelta = 0.25,
         start_timeout: float | timedelta = 60.0,
@@ -124,13 +131,16 @@ class Pool(SupervisedPool):
     ) -> None:
         require_valid(adapter)
         self.name = name
-        self._timeout = None if timeout is None else seconds("timeout", timeout)
-        self._stream_idle_timeout = (
-            None
-            if stream_idle_timeout is None
-            else seconds("stream_idle_timeout", stream_idle_timeout)
+        self._defaults = CallDefaults.of(
+            timeout=timeout,
+            queue_timeout=queue_timeout,
+            stream_idle_timeout=stream_idle_timeout,
+            affinity=affinity,
         )
-        self._scheduler = Scheduler(whole_number("queue_limit", queue_limit, least=0))
+        self._scheduler = Scheduler(
+            whole_number("queue_limit", queue_limit, least=0),
+            whole_number("session_limit", session_limit),
+        )
         self._workforce = Workforce(
             adapter,
             name=name,
@@ -185,15 +195,70 @@ class Pool(SupervisedPool):
         self._state = PoolState.STARTING
         self._loop = asyncio.get_running_loop()
         self._owner_pid = os.getpid()
+        self.name = self._workforce.name = self._dispatcher.name = claim_name(self.name)
         try:
             await self._workforce.start(self._dispatcher)
         except BaseException:
-            self._state = PoolState.CLOSED
+            self._enter(PoolState.CLOSED)
             raise
         if self._closing is not None:
             await asyncio.shield(self._closing)
             raise PoolClosed(f"pool {self.name!r} was closed while it started")
-        self._state = PoolState.OPEN
+        self._enter(PoolState.OPEN)
+
+    async def await_ready(
+        self, timeout: float | timedelta | None = None, *, workers: int | None = None
+    ) -> None:
+        """Wait until all workers can take calls, or as many as ``workers`` says.
+
+        ``start`` returns with the first; later ones may fail at first, or die and be replaced.
+
+        Args:
+            timeout: seconds to wait, or None for no limit.
+            workers: how many are enough, at most ``size``.
+
+        Raises:
+            PoolNotReady: the time is over; says how many are ready and how many are starting.
+            PoolBroken: workers keep dying, so that no more will come.
+            PoolClosed: the pool is not started, or was closed meanwhile.
+
+        Example::
+
+            async with Pool(adapter, size=8) as pool:
+                await pool.await_ready(30.0, workers=6)
+        """
+        size = self._workforce.size
+        wanted = size if workers is None else whole_number("workers", workers)
+        if wanted > size:
+            raise ConfigurationError(f"workers is {wanted}; the pool has only {size}")
+        limit = None if timeout is None else seconds("timeout", timeout)
+        if await self._dispatcher.readiness.wait(lambda: self._is_ready(wanted), limit):
+            return
+        raise PoolNotReady(
+            f"pool {self.name!r}: {self._scheduler.open_workers} of {wanted} workers are ready "
+            f"after {limit:g} s, {self._workforce.starting} are starting; wait longer, or see the "
+            "log for why they don't start",
+            details={
+                "ready": self._scheduler.open_workers,
+                "wanted": wanted,
+                "starting": self._workforce.starting,
+            },
+        )
+
+    def _is_ready(self, wanted: int) -> bool:
+        """Whether enough workers take calls. Raises when they never will."""
+        if self._state not in (PoolState.STARTING, PoolState.OPEN):
+            raise PoolClosed(f"pool {self.name!r} {_WHY_CLOSED[self._state]}")
+        if self._scheduler.open_workers >= wanted:
+            return True
+        self._require_unbroken()
+        return False
+
+    def _enter(self, state: PoolState) -> None:
+        self._state = state
+        if state is PoolState.CLOSED:
+            give_back_name(self.name)
+        self._dispatcher.readiness.changed()
 
     async def aclose(self, *, drain: bool = True, timeout: float | timedelta = 10.0) -> None:
         """Refuse new calls, let those in flight finish for up to ``timeout`` seconds, then end
@@ -223,7 +288,7 @@ class Pool(SupervisedPool):
         return self._state is PoolState.CLOSED and self._closing is None
 
     async def _close_all(self, *, drain: bool, limit: float) -> None:
-        self._state = PoolState.CLOSING
+        self._enter(PoolState.CLOSING)
         if drain:
             await self._dispatcher.drain(limit)
         self._state = PoolState.CLOSED
@@ -232,6 +297,7 @@ class Pool(SupervisedPool):
         )
         await self._workforce.stop("closed", grace=min(limit, 2.0) if drain else 0.0)
         self._dispatcher.close()
+        self._enter(PoolState.CLOSED)
 
     async def __aenter__(self) -> Pool:
         await self.start()
@@ -245,123 +311,21 @@ class Pool(SupervisedPool):
     ) -> None:
         await self.aclose(drain=exc_type is None)
 
-    # --- calling -----------------------------------------------------------------------------
-
-    async def execute(
-        self,
-        command: str,
-        args: Mapping[str, Any] | None = None,
-        *,
-        session_id: str | None = None,
-        timeout: Timeout = USE_DEFAULT,
-        affinity: Affinity = "hint",
-        idempotent: bool = False,
-    ) -> Any:
-        """Run a command on a worker and return its result.
-
-        Args:
-            command: the command's name.
-            args: its keyword arguments.
-            session_id: calls of one session prefer the worker that served it before.
-            timeout: seconds it may take in all, or None for no limit; the pool's by default.
-            affinity: "hint": run where there is room when the session's worker is busy.
-                "strict_queue": wait for that worker, for commands that need what it keeps of the
-                session; when it has ended, another takes its place.
-            idempotent: running it twice does no harm, so a WorkerLost or CallTimeout of it says
-                that it may be retried. The pool itself retries nothing.
-
-        Raises:
-            PoolSaturated: the queue is full.
-            CallTimeout: the time is over; says how long it queued and ran.
-            WorkerLost: its worker died; says how.
-            UnknownCommand, StreamingNotSupported: there is no such command, or it streams.
-            EncodeError, PayloadTooLarge: an argument or the result can't travel; the path says
-                which.
-            RemoteError: the command raised; also an instance of the builtin exception it stands
-                for.
-            PoolClosed, PoolBroken: the pool takes no calls.
-            CallDepthExceeded: workers and host functions call each other without end.
-        """
-        call = self._new_call(command, args, session_id, timeout, idempotent, None, affinity)
-        self._dispatcher.submit(call)
-        try:
-            return await call.answer
-        except asyncio.CancelledError:
-            call.cancel()
-            self._dispatcher.give_up(call)
-            raise
-
-    async def execute_stream(
-        self,
-        command: str,
-        args: Mapping[str, Any] | None = None,
-        *,
-        session_id: str | None = None,
-        timeout: Timeout = USE_DEFAULT,
-        affinity: Affinity = "hint",
-        idempotent: bool = False,
-        idle_timeout: Timeout = USE_DEFAULT,
-    ) -> AsyncGenerator[Any]:
-        """Iterate over the items a command yields. Leaving the loop early stops the producer.
-
-        The call is made at the first step. Its producer is never more than 64 items and 1 MiB ahead
-        (one item may be larger). An error of the command arrives after the items before it. To be
-        sure that an early end is noticed at once, close the iterator (``contextlib.aclosing``).
-
-        Args:
-            idle_timeout: seconds to wait for an item while the command runs, or None for no limit;
-                the pool's ``stream_idle_timeout`` by default. Between items, the time in which the
-                consumer does something else does not count.
-
-        Raises: as ``execute``, but StreamBroken when its worker died, caused by the WorkerLost.
-        """
-        limit = self._stream_idle_timeout if idle_timeout is USE_DEFAULT else idle_timeout
-        buffer = StreamBuffer(None if limit is None else seconds("idle_timeout", limit))
-        call = self._new_call(command, args, session_id, timeout, idempotent, buffer, affinity)
-        self._dispatcher.submit(call)
-        try:
-            while items := await buffer.next_items():
-                for item in items:
-                    yield item
-                credit = buffer.consumed()
-                if credit is not None:
-                    self._dispatcher.grant(call, credit)
-        finally:
-            call.cancel()
-            self._dispatcher.give_up(call)
-
-    async def execute_in_session(
-        self, session_id: str, command: str, args: Mapping[str, Any] | None = None, **options: Any
-    ) -> Any:
-        """As ``execute`` with ``session_id``."""
-        return await self.execute(command, args, session_id=session_id, **options)
-
-    def execute_in_session_stream(
-        self, session_id: str, command: str, args: Mapping[str, Any] | None = None, **options: Any
-    ) -> AsyncGenerator[Any]:
-        """As ``execute_stream`` with ``session_id``."""
-        return self.execute_stream(command, args, session_id=session_id, **options)
-
-    def session(self, session_id: str | None = None) -> Session:
-        """A handle whose calls belong to one session; a new one unless an id is given."""
-        return Session(self, session_id or generate_session_id())
-
-    def release_session(self, session_id: str) -> bool:
-        """Forget which worker a session prefers; whether one was known."""
-        known = self._scheduler.release_session(session_id)
-        self._dispatcher.start_waiting()
-        return known
-
     # --- looking -----------------------------------------------------------------------------
 
     def stats(self) -> PoolStats:
         """The pool's gauges and counters now."""
         stopping = sum(call.state is CallState.STOPPING for call in self._dispatcher.running)
+        queue = self._scheduler.queue
         return PoolStats(
             size=self._workforce.size,
             ready=len(self._workforce.workers),
             starting=self._workforce.starting,
             queued=self._scheduler.queued,
+            queued_high=queue.count(PRIORITIES.index("high")),
+            queued_low=queue.count(PRIORITIES.index("low")),
+            queued_for_one_worker=queue.parked(),
+            sessions=self._scheduler.sessions,
             running=len(self._dispatcher.running) - stopping,
             stopping=stopping,
             workers_started=self._workforce.started,
@@ -376,46 +340,7 @@ class Pool(SupervisedPool):
         """The workers that are ready, oldest first."""
         return self._workforce.infos()
 
-    def worker_of_session(self, session_id: str) -> str | None:
-        """The id of the worker that a session prefers, if it has one."""
-        return self._scheduler.worker_of(session_id)
-
-    # --- one call ----------------------------------------------------------------------------
-
-    def _new_call(
-        self,
-        command: str,
-        args: Mapping[str, Any] | None,
-        session_id: str | None,
-        timeout: Timeout,
-        idempotent: bool,
-        stream: StreamBuffer | None,
-        affinity: Affinity,
-    ) -> Call:
-        if affinity not in _AFFINITIES:
-            raise ConfigurationError(f"affinity is {affinity!r}; it has to be one of {_AFFINITIES}")
-        if args is not None and type(args) is not dict and not isinstance(args, Mapping):
-            raise ConfigurationError(
-                f"args is a {type(args).__name__}; pass a mapping of argument names to values"
-            )
-        chain = current_chain()
-        loop = self._usable_loop(chain)
-        limit = self._timeout if timeout is USE_DEFAULT else timeout
-        require_depth(command, chain)
-        now = time.monotonic()
-        own_deadline = None if limit is None else now + seconds("timeout", limit)
-        return Call(
-            command,
-            args or {},
-            answer=loop.create_future(),
-            submitted_at=now,
-            session_id=session_id,
-            deadline=earliest_deadline(own_deadline, chain),
-            idempotent=idempotent,
-            stream=stream,
-            strict=affinity == "strict_queue",
-            chain=chain,
-        )
+    # --- taking calls ------------------------------------------------------------------------
 
     def _usable_loop(self, chain: Chain) -> asyncio.AbstractEventLoop:
         loop = self._loop
@@ -430,12 +355,15 @@ class Pool(SupervisedPool):
             raise ConfigurationError(
                 f"pool {self.name!r} belongs to another event loop; create one in this loop"
             )
+        self._require_unbroken()
+        return loop
+
+    def _require_unbroken(self) -> None:
         if self._workforce.broken is not None:
             raise PoolBroken(
                 f"pool {self.name!r}: its workers keep dying; the cause is the last failure. "
                 "Correct it and create a new pool"
             ) from self._workforce.broken
-        return loop
 
     def _takes_calls(self, chain: Chain) -> bool:
         if self._state is PoolState.CLOSING:

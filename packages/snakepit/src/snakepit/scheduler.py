@@ -1,8 +1,13 @@
 """Which call runs on which worker. Pure: no IO, no clock, no task.
 
 A worker has as many slots as its concurrency. A call goes to the least loaded worker with a free
-slot (ties rotate), or into a bounded FIFO queue. A call of a session prefers the worker that
-served the session before (affinity ``hint``), or waits for that one (``strict_queue``).
+slot (ties rotate), or into a bounded queue (see :mod:`snakepit.call_queue` for its order).
+
+A session is bound to the worker that served it last. With affinity ``hint`` a call of it prefers
+that worker, and moves the session when it runs elsewhere. A strict call runs on that worker or not
+at all: it waits for it (``strict_queue``) or is refused while it is busy (``strict_fail_fast``).
+When that worker leaves, what it kept of the session is lost, and strict calls are refused until the
+caller has taken note: by releasing the session, or by a call with ``hint``, which binds it anew.
 
 When no slot is free, a call that is expected to be short may be sent *ahead*: to a worker that
 still runs another short one, so that the worker need not wait for the host between the two. It is
@@ -11,15 +16,15 @@ called back when the other one turns out slow.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
+from snakepit.call_queue import CallQueue, WaitsFor
 from snakepit.calls import Call
-from snakepit.errors import PoolSaturated
+from snakepit.errors import PoolSaturated, SessionWorkerUnavailable, WorkerBusy
 
-# Sessions whose worker is remembered; the least recently used are forgotten, which costs only warm
-# caches.
-_REMEMBERED_SESSIONS = 100_000
+#: Sessions whose worker is remembered; the least recently used are forgotten.
+SESSION_LIMIT = 10_000
 
 
 class _Slots:
@@ -46,9 +51,10 @@ class _Slots:
 class Scheduler:
     """The slots of a pool's workers, the queue and the sessions' workers."""
 
-    def __init__(self, queue_limit: int) -> None:
+    def __init__(self, queue_limit: int, session_limit: int = SESSION_LIMIT) -> None:
         self._queue_limit = queue_limit
-        self._queue: deque[Call] = deque()
+        self._session_limit = session_limit
+        self.queue = CallQueue()
         self._workers: dict[str, _Slots] = {}
         # The open workers by load, each level in the order they came to it: so the first of the
         # first level that is not empty is the least loaded, and the longest unused of those.
@@ -61,15 +67,29 @@ class Scheduler:
     @property
     def queued(self) -> int:
         """How many calls wait."""
-        return len(self._queue)
+        return len(self.queue)
 
     def waiting(self) -> Iterator[Call]:
-        """The calls that wait, first come first."""
-        return iter(self._queue)
+        """The calls that wait, as they would be served."""
+        return iter(self.queue)
+
+    @property
+    def open_workers(self) -> int:
+        """How many workers take calls."""
+        return sum(map(len, self._levels))
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions are remembered."""
+        return len(self._sessions)
 
     def has_free_slot(self) -> bool:
         """Whether some worker could take a call now."""
         return self._least_loaded(ahead=False) is not None
+
+    def can_start(self, call: Call) -> bool:
+        """Whether a new call could be given a slot now."""
+        return not self.waits_behind_its_session(call) and self.find(call) is not None
 
     def load_of(self, worker_id: str) -> int:
         """How many slots of a worker are taken; more than its capacity when calls are ahead."""
@@ -94,21 +114,70 @@ class Scheduler:
 
         Raises:
             PoolSaturated: the queue is full.
+            SessionWorkerUnavailable: it is strict, and its session's worker has left.
+            WorkerBusy: it must not wait for its session's worker, and would have to.
         """
-        # Whoever waits can't run now: all are asked again when a slot becomes free. So the new call
-        # overtakes only those that wait for a worker it does not need. None goes ahead of those
-        # that wait, or the slots would never become free for a call that is not short.
-        worker_id = self._place(call, short=short, ahead=short and not self._queue)
-        if worker_id is not None:
-            return worker_id
-        if len(self._queue) >= self._queue_limit:
+        self.require_worker(call)
+        worker_id = None
+        if not self.waits_behind_its_session(call):
+            # Whoever waits can't run now: all are asked again when a slot becomes free. So the new
+            # call overtakes only those that wait for a worker it does not need. None goes ahead of
+            # those that wait, or the slots would never become free for a call that is not short.
+            worker_id = self._place(call, short=short, ahead=short and not self.queue)
+        if worker_id is None:
+            self.require_space()
+            self.queue.push(call)
+        return worker_id
+
+    def waits_behind_its_session(self, call: Call) -> bool:
+        """Whether earlier calls of its session wait: they are served first come, first served."""
+        if call.session_id is None or not self.queue:
+            return False
+        return self.queue.has_lane(call.session_id, call.priority)
+
+    def require_worker(self, call: Call) -> None:
+        """Refuse a strict call that can't run on its session's worker, or must not wait for it.
+
+        Raises:
+            SessionWorkerUnavailable, WorkerBusy: it is not made.
+        """
+        if call.session_id is None or not call.strict:
+            return
+        bound_to = self._sessions.get(call.session_id)
+        home = self._home(call.session_id)
+        if home is None and bound_to is not None:
+            raise self.lost_worker_error(call)
+        if call.fail_fast:
+            busy = home is not None and not home.room(ahead=False)
+            if busy or self.waits_behind_its_session(call):
+                raise WorkerBusy(
+                    f"worker {bound_to} of session {call.session_id!r} has no free slot"
+                    if busy
+                    else f"earlier calls of session {call.session_id!r} wait for a worker",
+                    details={"session_id": call.session_id, "worker_id": bound_to},
+                )
+
+    def lost_worker_error(self, call: Call) -> SessionWorkerUnavailable:
+        """The error of a strict call whose session's worker has left."""
+        worker_id = self.bound_to(call.session_id)
+        return SessionWorkerUnavailable(
+            f"worker {worker_id}, to which session {call.session_id!r} is bound, has left, and "
+            "what it kept of the session is lost; release the session, build it again, then retry",
+            details={"session_id": call.session_id, "worker_id": worker_id},
+        )
+
+    def require_space(self) -> None:
+        """Refuse what the queue has no space for.
+
+        Raises:
+            PoolSaturated: it is full.
+        """
+        if len(self.queue) >= self._queue_limit:
             raise PoolSaturated(
-                f"{len(self._queue)} calls wait already, which is the limit; "
+                f"{len(self.queue)} calls wait already, which is the limit; "
                 "retry later, or raise the pool's size or queue_limit",
-                details={"queued": len(self._queue), "queue_limit": self._queue_limit},
+                details={"queued": len(self.queue), "queue_limit": self._queue_limit},
             )
-        self._queue.append(call)
-        return None
 
     def borrowed(self, call: Call, worker_id: str) -> None:
         """A call runs in the slot of another one; what it keeps of its session is there."""
@@ -116,8 +185,16 @@ class Scheduler:
             self._bind(call.session_id, worker_id)
 
     def withdraw(self, call: Call) -> None:
-        """Take a call that has not started out of the queue."""
-        self._queue.remove(call)
+        """Take a call that has not started out of the queue; what waited behind it may start."""
+        self.queue.remove(call)
+
+    def stranded(self, worker_id: str) -> list[Call]:
+        """The waiting calls that could run only on a worker that has left."""
+        slots = self._workers.get(worker_id)
+        if slots is not None and not slots.closed:
+            return []
+        bound = (each for each in self.queue.sessions() if self._sessions.get(each) == worker_id)
+        return [call for each in bound for call in self.queue.of_session(each) if call.strict]
 
     def release(self, worker_id: str) -> None:
         """Give back a slot of a worker; one that is gone is ignored."""
@@ -125,6 +202,7 @@ class Scheduler:
         if slots is not None:
             slots.held = False
             self._set_load(slots, slots.load - 1)
+            self.queue.worker_has_room(worker_id)
 
     def recalled(self, call: Call, worker_id: str) -> None:
         """A call that was sent ahead has not started: it is the next to be placed.
@@ -134,7 +212,7 @@ class Scheduler:
         slots = self._workers.get(worker_id)
         if slots is not None:
             self._set_load(slots, slots.load - 1)
-        self._queue.appendleft(call)
+        self.queue.push_front(call)
 
     def hold(self, worker_id: str) -> None:
         """Send a worker nothing ahead until it has ended the call it runs, which is slow."""
@@ -145,52 +223,69 @@ class Scheduler:
     def next(self, is_short: Callable[[Call], bool] = lambda _: False) -> tuple[Call, str] | None:
         """The next queued call that can be sent, and its worker; a slot is taken for it.
 
-        ``is_short`` says whether a call may be sent ahead. Only the first in the queue may.
+        ``is_short`` says whether a call may be sent ahead.
         """
-        if not self._queue:
-            return None
-        first = self._queue[0]
-        short = is_short(first)
-        worker_id = self._place(first, short=short, ahead=short)
-        if worker_id is not None:
-            return self._queue.popleft(), worker_id
-        if self.has_free_slot():
-            for call in self._queue:
-                worker_id = self._place(call, short=is_short(call), ahead=False)
-                if worker_id is not None:
-                    self._queue.remove(call)
-                    return call, worker_id
-        return None
+
+        def place(call: Call) -> str | WaitsFor | None:
+            short = is_short(call)
+            worker_id = self._place(call, short=short, ahead=short)
+            if worker_id is None and call.strict:
+                home = self._home(call.session_id)
+                return None if home is None else WaitsFor(home.worker_id)
+            return worker_id
+
+        return self.queue.take(place) if self.queue else None
 
     def _place(self, call: Call, *, short: bool, ahead: bool) -> str | None:
-        session_id = call.session_id
-        slots = None
-        if session_id is None:
-            slots = self._least_loaded(ahead=ahead)
-        else:
-            home = self._home(session_id)
-            if home is not None and home.room(ahead=False):
-                slots = home
-            elif home is not None and call.strict:
-                slots = home if home.room(ahead=ahead) else None
-            else:
-                slots = self._least_loaded(ahead=ahead)
-            if slots is not None:
-                self._bind(session_id, slots.worker_id)
+        slots = self._find(call, ahead=ahead)
         if slots is None:
             return None
+        if call.session_id is not None:
+            self._bind(call.session_id, slots.worker_id)
         if not short:
             slots.held = True
         self._set_load(slots, slots.load + 1)
         return slots.worker_id
 
+    def find(self, call: Call, *, short: bool = False) -> str | None:
+        """The worker that a call would be sent to now, if it were the only one that waits."""
+        slots = self._find(call, ahead=short)
+        return None if slots is None else slots.worker_id
+
+    def _find(self, call: Call, *, ahead: bool) -> _Slots | None:
+        session_id = call.session_id
+        if session_id is None:
+            return self._least_loaded(ahead=ahead)
+        home = self._home(session_id)
+        if home is None:
+            # It will be bound to the worker it is sent to, so that one must really run it.
+            return self._least_loaded(ahead=False)
+        if home.room(ahead=False):
+            return home
+        slots = None if call.strict else self._least_loaded(ahead=False)
+        if slots is None and ahead and self._may_go_ahead(call, home):
+            return home
+        return slots
+
+    def _may_go_ahead(self, call: Call, slots: _Slots) -> bool:
+        """Whether a call may be sent to a busy worker, and overtakes nobody who waits for it."""
+        if not slots.room(ahead=True):
+            return False
+        parked_at = None if call.lane is None else call.lane.parked_at
+        return parked_at == slots.worker_id or not self.queue.is_awaited(slots.worker_id)
+
     def home_of(self, session_id: str | None) -> str | None:
         """The worker a session is bound to, if it lives and takes calls: where strict calls run."""
-        home = None if session_id is None else self._home(session_id)
+        home = self._home(session_id)
         return None if home is None else home.worker_id
 
-    def _home(self, session_id: str) -> _Slots | None:
-        slots = self._workers.get(self._sessions.get(session_id, ""))
+    def bound_to(self, session_id: str | None) -> str | None:
+        """The worker a session is bound to, even if it has left."""
+        return None if session_id is None else self._sessions.get(session_id)
+
+    def _home(self, session_id: str | None) -> _Slots | None:
+        worker_id = self.bound_to(session_id)
+        slots = None if worker_id is None else self._workers.get(worker_id)
         return slots if slots is not None and not slots.closed else None
 
     def _least_loaded(self, *, ahead: bool) -> _Slots | None:
@@ -198,7 +293,9 @@ class Scheduler:
         levels = self._levels if ahead else self._levels[: self._capacity]
         for level in levels:
             for slots in level.values():
-                if slots.room(ahead=ahead):
+                if slots.room(ahead=False):
+                    return slots
+                if ahead and slots.room(ahead=True) and not self.queue.is_awaited(slots.worker_id):
                     return slots
         return None
 
@@ -218,13 +315,16 @@ class Scheduler:
             self.session_hits += 1
         elif before is not None:
             self.session_misses += 1
+            self.queue.session_moved(session_id)
         self._sessions[session_id] = worker_id
         self._sessions.move_to_end(session_id)
-        if len(self._sessions) > _REMEMBERED_SESSIONS:
-            self._sessions.popitem(last=False)
+        if len(self._sessions) > self._session_limit:
+            forgotten, _ = self._sessions.popitem(last=False)
+            self.queue.session_moved(forgotten)
 
     def release_session(self, session_id: str) -> bool:
         """Forget which worker a session is bound to; whether it was bound."""
+        self.queue.session_moved(session_id)
         return self._sessions.pop(session_id, None) is not None
 
     # --- workers -----------------------------------------------------------------------------
@@ -246,8 +346,9 @@ class Scheduler:
         if slots is not None and not slots.closed:
             slots.closed = True
             del self._levels[slots.load][worker_id]
+            self.queue.worker_left(worker_id)
 
     def remove_worker(self, worker_id: str) -> None:
-        """A worker is gone with its slots; its sessions are bound anew by their next call."""
+        """A worker is gone with its slots."""
         self.close_worker(worker_id)
         self._workers.pop(worker_id, None)

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from snakepit.pool import Pool
+    from snakepit.calling import CallingPool
 
 
 def generate_session_id() -> str:
@@ -30,7 +30,7 @@ class Session:
             await session.execute("remember", {"name": "Ada"})
     """
 
-    def __init__(self, pool: Pool, session_id: str) -> None:
+    def __init__(self, pool: CallingPool, session_id: str) -> None:
         self._pool = pool
         self.session_id = session_id
 

@@ -29,7 +29,11 @@ class PoolStats:
 
     Every submitted call is counted in exactly one of ``queued``, ``running`` (sent to a worker),
     ``stopping`` (its caller has been answered, its worker has not stopped it yet), ``succeeded``,
-    ``failed``, ``timed_out`` and ``cancelled``.
+    ``failed``, ``timed_out`` and ``cancelled``. Of those queued, ``queued_high`` and ``queued_low``
+    have another priority than normal, and ``queued_for_one_worker`` are known to wait for a
+    session's worker or behind a call that does. ``sessions`` are bound to a worker. ``refused``
+    calls (PoolSaturated, WorkerBusy, SessionWorkerUnavailable) are not counted as submitted;
+    ``queue_timeouts`` are a part of ``timed_out``.
     """
 
     size: int
@@ -38,6 +42,10 @@ class PoolStats:
     queued: int
     running: int
     stopping: int
+    queued_high: int = 0
+    queued_low: int = 0
+    queued_for_one_worker: int = 0
+    sessions: int = 0
     submitted: int = 0
     succeeded: int = 0
     failed: int = 0
@@ -49,6 +57,8 @@ class PoolStats:
     session_hits: int = 0
     session_misses: int = 0
     recalled: int = 0
+    refused: int = 0
+    queue_timeouts: int = 0
 
 
 @dataclass(slots=True)
@@ -61,6 +71,8 @@ class Counters:
     timed_out: int = 0
     cancelled: int = 0
     recalled: int = 0
+    refused: int = 0
+    queue_timeouts: int = 0
 
     def count(self, outcome: CallOutcome) -> None:
         """Count the end of a call; the outcomes are named as the counters."""

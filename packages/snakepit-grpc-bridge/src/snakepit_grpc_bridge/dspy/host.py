@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import snakepit
-from snakepit.errors import SnakepitError
+from snakepit.errors import SessionWorkerUnavailable, SnakepitError
 from snakepit_grpc_bridge.dspy.instance_records import InstanceRecords
 from snakepit_grpc_bridge.dspy.options import lm_options
 from snakepit_grpc_bridge.dspy.paths import STORED, check_method, check_path, check_target
@@ -27,6 +27,9 @@ _log = logging.getLogger(__name__)
 
 Signature = str | Mapping[str, Any] | SignatureSpec
 Timeout = float | timedelta | None
+
+# Seconds for a call that is made again with nothing left: it is too late, as the pool will say.
+_LEAST_TIMEOUT = 0.001
 
 
 class DspyService:
@@ -318,9 +321,24 @@ class DspyService:
         affinity: Literal["hint", "strict_queue"] = (
             "strict_queue" if session_id in self._kept else "hint"
         )
-        return await self._pool.execute(
-            command, arguments, session_id=session_id, timeout=budget, affinity=affinity
-        )
+        end = time.monotonic() + budget
+
+        async def execute() -> Any:
+            return await self._pool.execute(
+                command,
+                arguments,
+                session_id=session_id,
+                timeout=max(end - time.monotonic(), _LEAST_TIMEOUT),
+                affinity=affinity,
+            )
+
+        try:
+            return await execute()
+        except SessionWorkerUnavailable:
+            # It never ran. Another worker is as good for what needs nothing of the session; what
+            # does, it finds missing, and the records say that it was there.
+            self._pool.release_session(session_id)
+            return await execute()
 
     async def _context(self, session_id: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
         own = await self._variables.list(session_id)

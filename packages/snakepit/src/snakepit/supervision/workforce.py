@@ -96,7 +96,7 @@ class Workforce:
         self.budget = RestartBudget(limit=_FAILURES_IN_A_ROW)
         self.monitor = Monitor(self, heartbeat, recycle, probe_busy=concurrency > 1)
         self._adapter = adapter
-        self._name = name
+        self.name = name
         self.concurrency = concurrency
         self._spin = spin
         self._start_timeout = start_timeout
@@ -134,12 +134,12 @@ class Workforce:
             results = await asyncio.gather(*starts, return_exceptions=True)
             failures = [result for result in results if isinstance(result, BaseException)]
             if len(failures) == self.size:
-                raise _start_failed(self._name, failures) from failures[0]
+                raise _start_failed(self.name, failures) from failures[0]
         except BaseException:
             await self.stop("failed to start", grace=0.0)
             raise
         for failure in failures:
-            logger.warning("pool %s: a worker did not start: %s", self._name, failure)
+            logger.warning("pool %s: a worker did not start: %s", self.name, failure)
             self._replace_failed()
         self.monitor.start()
 
@@ -158,11 +158,11 @@ class Workforce:
         try:
             await asyncio.wait_for(terminate(reason), _TERMINATE_PATIENCE)
         except Exception:
-            logger.exception("pool %s: the adapter's terminate() failed", self._name)
+            logger.exception("pool %s: the adapter's terminate() failed", self.name)
 
     async def _start_worker(self) -> None:
         self._numbers += 1
-        worker_id = f"{self._name}-{self._numbers}"
+        worker_id = f"{self.name}-{self._numbers}"
         spec = WorkerSpec(
             worker_id=worker_id,
             pool_size=self.size,
@@ -183,7 +183,7 @@ class Workforce:
             self.starting -= 1
         if self._stopping:
             await worker.stop(0.0)
-            raise PoolClosed(f"pool {self._name!r} was closed while {worker_id} started")
+            raise PoolClosed(f"pool {self.name!r} was closed while {worker_id} started")
         worker.attach(self)
         self.started += 1
         self.workers[worker_id] = worker
@@ -229,7 +229,7 @@ class Workforce:
             await asyncio.sleep(delay)
             await self._start_worker()
         except Exception as error:  # a custom adapter may raise anything
-            logger.warning("pool %s: a worker did not start: %s", self._name, error)
+            logger.warning("pool %s: a worker did not start: %s", self.name, error)
             delay = self.budget.record_failure(time.monotonic())
             if self.budget.is_spent:
                 self._break(error)
@@ -239,7 +239,7 @@ class Workforce:
             self._coming -= 1
 
     def _break(self, error: Exception) -> None:
-        logger.error("pool %s: its workers keep failing, it gives up: %s", self._name, error)
+        logger.error("pool %s: its workers keep failing, it gives up: %s", self.name, error)
         self.broken = error
         if self._owner is not None:
             self._owner.workforce_broken(error)
@@ -298,7 +298,7 @@ class Workforce:
         if self._stopping or standing.is_leaving:
             return
         self.lost += 1
-        logger.warning("pool %s: %s", self._name, error)
+        logger.warning("pool %s: %s", self.name, error)
         delay = self.budget.record_failure(time.monotonic())
         if standing is Standing.SERVING:  # else its successor is being started
             self._replace(delay)
@@ -333,7 +333,7 @@ class Workforce:
         except Exception as error:  # a custom adapter may raise anything
             logger.warning(
                 "pool %s: worker %s stays, though %s: its successor did not start: %s",
-                self._name, worker_id, reason, error,
+                self.name, worker_id, reason, error,
             )  # fmt: skip
             if member.standing is Standing.SUCCEEDED:
                 member.standing = Standing.SERVING
@@ -345,7 +345,7 @@ class Workforce:
             self._drain(worker_id, member, reason)
 
     def _drain(self, worker_id: str, member: Member, reason: str) -> None:
-        logger.info("pool %s: worker %s is recycled: %s", self._name, worker_id, reason)
+        logger.info("pool %s: worker %s is recycled: %s", self.name, worker_id, reason)
         self.recycled += 1
         member.standing = Standing.DRAINING
         if self._owner is not None:

@@ -1,0 +1,115 @@
+"""Errors of the pool itself: most calls that end with one never reached a worker."""
+
+from __future__ import annotations
+
+from snakepit._error_base import PUBLIC_MODULE, Outcome, SnakepitError
+
+
+class PoolError(SnakepitError):
+    """Base of errors of the pool itself."""
+
+    __module__ = PUBLIC_MODULE
+    code = "pool_error"
+
+
+class PoolStartFailed(PoolError):
+    """The pool could not start its workers; the chained cause says why. Correct it, start again."""
+
+    __module__ = PUBLIC_MODULE
+    code = "pool_start_failed"
+
+
+class PoolClosed(PoolError):
+    """The pool is closing, closed or not entered yet. Use it inside its ``async with`` block."""
+
+    __module__ = PUBLIC_MODULE
+    code = "pool_closed"
+
+
+class PoolSaturated(PoolError):
+    """The queue is full. Send less at a time, wait and retry, or raise ``size``/``queue_limit``."""
+
+    __module__ = PUBLIC_MODULE
+    code = "pool_saturated"
+    retryable = True
+
+
+class PoolBroken(PoolError):
+    """The pool's process tree is gone and could not be rebuilt. Close it and open a new one."""
+
+    __module__ = PUBLIC_MODULE
+    code = "pool_broken"
+
+
+class QueueTimeout(PoolError, TimeoutError):
+    """No worker became free in time; the call never started. Retry later, or raise ``size``."""
+
+    __module__ = PUBLIC_MODULE
+    code = "queue_timeout"
+    retryable = True
+
+    @classmethod
+    def of(cls, command: str, *, timeout_s: float, queued_s: float) -> QueueTimeout:
+        """Return the error for ``command``; times in seconds."""
+        return cls(
+            f"{command!r} reached its queue limit of {round(timeout_s, 3):g} s (queued "
+            f"{queued_s:.3f} s) and never ran; retry later, or raise the pool's size",
+            details={
+                "command": command, "limit": "queue", "timeout_s": timeout_s, "queued_s": queued_s,
+            },
+        )  # fmt: skip
+
+    @property
+    def queued_s(self) -> float | None:
+        """Seconds spent waiting for a worker."""
+        return self.details.get("queued_s")
+
+
+class WorkerBusy(PoolError):
+    """The one worker that may run the call has no free slot. Retry when its calls have ended."""
+
+    __module__ = PUBLIC_MODULE
+    code = "worker_busy"
+    retryable = True
+
+
+class SessionWorkerUnavailable(PoolError):
+    """The worker bound to the session has left, with all it kept of the session.
+
+    Release the session (or take another one), build what it needs again, then retry.
+    """
+
+    __module__ = PUBLIC_MODULE
+    code = "session_worker_unavailable"
+
+
+class PoolNotReady(PoolError, TimeoutError):
+    """The workers waited for were not ready in time; the details say how many were. Wait longer."""
+
+    __module__ = PUBLIC_MODULE
+    code = "pool_not_ready"
+    retryable = True
+
+
+class NoWorkersAvailable(PoolError):
+    """No worker is up and none is starting. Look at the last start failure, then retry."""
+
+    __module__ = PUBLIC_MODULE
+    code = "no_workers_available"
+    retryable = True
+
+
+class PoisonCall(PoolError):
+    """The call has killed several workers and is not sent again. Examine its arguments."""
+
+    __module__ = PUBLIC_MODULE
+    code = "poison_call"
+    outcome = Outcome.UNKNOWN
+
+
+class CircuitOpen(PoolError):
+    """Workers keep failing, so the pool pauses starting them. Retry after the pause."""
+
+    __module__ = PUBLIC_MODULE
+    code = "circuit_open"
+    retryable = True

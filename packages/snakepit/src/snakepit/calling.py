@@ -1,0 +1,242 @@
+"""The ways to call a pool."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+from snakepit.calls import Call, Priority
+from snakepit.dispatcher import Dispatcher
+from snakepit.errors import ConfigurationError
+from snakepit.explain import Explanation
+from snakepit.nesting import Chain, current_chain, earliest_deadline, require_depth
+from snakepit.options import (
+    USE_DEFAULT,
+    Affinity,
+    CallDefaults,
+    Timeout,
+    affinity_option,
+    priority_option,
+)
+from snakepit.scheduler import Scheduler
+from snakepit.session import Session, generate_session_id
+from snakepit.streams import StreamBuffer
+
+
+class CallingPool:
+    """The part of a pool's face that is about its calls and sessions."""
+
+    _defaults: CallDefaults
+    _dispatcher: Dispatcher
+    _scheduler: Scheduler
+
+    def _usable_loop(self, chain: Chain) -> asyncio.AbstractEventLoop:
+        """The pool's event loop, if the pool takes calls."""
+        raise NotImplementedError
+
+    async def execute(
+        self,
+        command: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        session_id: str | None = None,
+        timeout: Timeout = USE_DEFAULT,
+        queue_timeout: Timeout = USE_DEFAULT,
+        affinity: Affinity | None = None,
+        priority: Priority = "normal",
+        idempotent: bool = False,
+    ) -> Any:
+        """Run a command on a worker and return its result.
+
+        Args:
+            command: the command's name.
+            args: its keyword arguments.
+            session_id: calls of one session prefer the worker that served it before.
+            timeout: seconds it may take in all, or None for no limit; the pool's by default.
+            queue_timeout: seconds of these that it may wait for a worker; the pool's by default.
+            affinity: the pool's by default.
+                "hint": run where there is room when the session's worker is busy, and bind the
+                session to that worker.
+                "strict_queue": wait for that worker, for commands that need what it keeps of the
+                session. "strict_fail_fast": fail if it is busy.
+            priority: "high", "normal" or "low". While a call of a higher class waits that can
+                run, none of a lower class is started.
+            idempotent: running it twice does no harm, so a WorkerLost or CallTimeout of it says
+                that it may be retried. The pool itself retries nothing.
+
+        Raises:
+            PoolSaturated: the queue is full.
+            QueueTimeout: it waited too long, and never ran.
+            WorkerBusy: with strict_fail_fast: the session's worker has no free slot.
+            SessionWorkerUnavailable: with a strict affinity: the session's worker has left, and
+                what it kept is lost. So it stays until ``release_session``, or until a call with
+                "hint" has bound the session anew.
+            CallTimeout: the time is over; says how long it queued and ran.
+            WorkerLost: its worker died; says how.
+            UnknownCommand, StreamingNotSupported: there is no such command, or it streams.
+            EncodeError, PayloadTooLarge: an argument or the result can't travel; the path says
+                which.
+            RemoteError: the command raised; also an instance of the builtin exception it stands
+                for.
+            PoolClosed, PoolBroken: the pool takes no calls.
+            CallDepthExceeded: workers and host functions call each other without end.
+        """
+        call = self._new_call(
+            command, args, None, session_id, timeout, queue_timeout, affinity, priority, idempotent
+        )
+        self._dispatcher.submit(call)
+        try:
+            return await call.answer
+        except asyncio.CancelledError:
+            call.cancel()
+            self._dispatcher.give_up(call)
+            raise
+
+    async def execute_stream(
+        self,
+        command: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        session_id: str | None = None,
+        timeout: Timeout = USE_DEFAULT,
+        queue_timeout: Timeout = USE_DEFAULT,
+        idle_timeout: Timeout = USE_DEFAULT,
+        affinity: Affinity | None = None,
+        priority: Priority = "normal",
+        idempotent: bool = False,
+    ) -> AsyncGenerator[Any]:
+        """Iterate over the items a command yields. Leaving the loop early stops the producer.
+
+        The call is made at the first step. Its producer is never more than 64 items and 1 MiB ahead
+        (one item may be larger). An error of the command arrives after the items before it. To be
+        sure that an early end is noticed at once, close the iterator (``contextlib.aclosing``).
+
+        Args:
+            idle_timeout: seconds to wait for an item while the command runs, or None for no limit;
+                the pool's ``stream_idle_timeout`` by default. Between items, the time in which the
+                consumer does something else does not count.
+
+        The other arguments are those of ``execute``.
+
+        Raises: as ``execute``, but StreamBroken when its worker died, caused by the WorkerLost.
+        """
+        buffer = StreamBuffer(self._defaults.idle_limit(idle_timeout))
+        call = self._new_call(
+            command,
+            args,
+            buffer,
+            session_id,
+            timeout,
+            queue_timeout,
+            affinity,
+            priority,
+            idempotent,
+        )
+        self._dispatcher.submit(call)
+        try:
+            while items := await buffer.next_items():
+                for item in items:
+                    yield item
+                credit = buffer.consumed()
+                if credit is not None:
+                    self._dispatcher.grant(call, credit)
+        finally:
+            call.cancel()
+            self._dispatcher.give_up(call)
+
+    async def execute_in_session(
+        self, session_id: str, command: str, args: Mapping[str, Any] | None = None, **options: Any
+    ) -> Any:
+        """As ``execute`` with ``session_id``."""
+        return await self.execute(command, args, session_id=session_id, **options)
+
+    def execute_in_session_stream(
+        self, session_id: str, command: str, args: Mapping[str, Any] | None = None, **options: Any
+    ) -> AsyncGenerator[Any]:
+        """As ``execute_stream`` with ``session_id``."""
+        return self.execute_stream(command, args, session_id=session_id, **options)
+
+    def session(self, session_id: str | None = None) -> Session:
+        """A handle whose calls belong to one session; a new one unless an id is given."""
+        return Session(self, session_id or generate_session_id())
+
+    def release_session(self, session_id: str) -> bool:
+        """Forget which worker a session is bound to; whether it was bound to one.
+
+        Its next call binds it anew, also when it is strict and the old worker has left.
+        """
+        known = self._scheduler.release_session(session_id)
+        self._dispatcher.start_waiting()
+        return known
+
+    # --- looking -----------------------------------------------------------------------------
+
+    def explain(
+        self,
+        command: str,
+        session_id: str | None = None,
+        *,
+        affinity: Affinity | None = None,
+        priority: Priority = "normal",
+    ) -> Explanation:
+        """What would become of such a call now: where it would run and why, or what it would wait
+        for, behind how many others. Nothing is called.
+
+        Raises:
+            PoolClosed, PoolBroken: the pool takes no calls.
+
+        Example::
+
+            print(pool.explain("greet", session_id="ada").reason)
+        """
+        call = self._new_call(
+            command, None, None, session_id, None, None, affinity, priority, False
+        )
+        return self._dispatcher.explain(call, affinity or self._defaults.affinity)
+
+    def worker_of_session(self, session_id: str) -> str | None:
+        """The id of the worker that a session prefers, if it has one."""
+        return self._scheduler.worker_of(session_id)
+
+    # --- one call ----------------------------------------------------------------------------
+
+    def _new_call(
+        self,
+        command: str,
+        args: Mapping[str, Any] | None,
+        stream: StreamBuffer | None,
+        session_id: str | None,
+        timeout: Timeout,
+        queue_timeout: Timeout,
+        affinity: Affinity | None,
+        priority: Priority,
+        idempotent: bool,
+    ) -> Call:
+        if args is not None and type(args) is not dict and not isinstance(args, Mapping):
+            raise ConfigurationError(
+                f"args is a {type(args).__name__}; pass a mapping of argument names to values"
+            )
+        defaults = self._defaults
+        affinity = defaults.affinity if affinity is None else affinity_option(affinity)
+        rank = priority_option(priority)
+        chain = current_chain()
+        loop = self._usable_loop(chain)
+        require_depth(command, chain)
+        now = time.monotonic()
+        return Call(
+            command,
+            args or {},
+            answer=loop.create_future(),
+            submitted_at=now,
+            session_id=session_id,
+            deadline=earliest_deadline(defaults.deadline(now, timeout), chain),
+            queue_deadline=defaults.queue_deadline(now, queue_timeout),
+            idempotent=idempotent,
+            stream=stream,
+            strict=affinity != "hint",
+            fail_fast=affinity == "strict_fail_fast",
+            priority=rank,
+            chain=chain,
+        )
