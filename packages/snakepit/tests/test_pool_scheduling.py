@@ -32,7 +32,11 @@ from snakepit.errors import (
 from snakepit.options import Affinity
 
 STRICT: tuple[Affinity, ...] = ("strict_queue", "strict_fail_fast")
-ADAPTER = PythonAdapter("pool_worker:Worker", config={"base": 10})
+
+
+def adapter() -> PythonAdapter:
+    """``add`` of this one's workers returns 11 more than it gets."""
+    return PythonAdapter("pool_worker:Worker", config={"base": 10})
 
 
 class Gate:
@@ -60,7 +64,7 @@ async def gated_pool(**options: Any) -> AsyncIterator[tuple[Pool, Gate]]:
     """A pool of one worker, and the gate; it is opened at the end."""
     gate = Gate()
     options = {"size": 1, "start_timeout": 20.0} | options
-    async with Pool(ADAPTER, host_functions=gate.functions, **options) as pool:
+    async with Pool(adapter(), host_functions=gate.functions, **options) as pool:
         try:
             yield pool, gate
         finally:
@@ -118,13 +122,13 @@ async def test_42_a_session_with_thousands_of_calls_does_not_starve_another() ->
 
 
 async def test_42_ten_thousand_at_once_all_end_with_their_own_result() -> None:
-    async with Pool(ADAPTER, size=2, queue_limit=10_000) as pool:
+    async with Pool(adapter(), size=2, queue_limit=10_000) as pool:
         sessions = [None, *map(str, range(99))]
         calls = [
             pool.execute("add", {"x": number}, session_id=sessions[number % 100])
             for number in range(10_000)
         ]
-        assert await asyncio.gather(*calls) == [number + 10 for number in range(10_000)]
+        assert await asyncio.gather(*calls) == [number + 11 for number in range(10_000)]
         stats = pool.stats()
         assert (stats.succeeded, stats.queued, stats.running, stats.refused) == (10_000, 0, 0, 0)
 
@@ -150,7 +154,7 @@ async def test_46_a_session_whose_calls_can_not_be_sent_stops_nobody() -> None:
 
 
 async def test_a_strict_call_of_a_session_whose_worker_died_fails_until_that_is_noted() -> None:
-    async with Pool(ADAPTER, size=2) as pool:
+    async with Pool(adapter(), size=2) as pool:
         home = await pool.execute("pid", session_id="s", affinity="strict_queue")
         assert await pool.execute("pid", session_id="s", affinity="strict_queue") == home
         (victim,) = [worker for worker in pool.workers() if worker.pid == home]
@@ -245,7 +249,7 @@ async def test_a_nested_call_runs_on_the_leaving_worker_that_keeps_its_session()
         pool._workforce.retire(worker.worker_id, "the test")
         return await pool.execute("pid", session_id=call.session_id, affinity="strict_queue")
 
-    async with Pool(ADAPTER, size=1, host_functions={"nested": nested}) as pool:
+    async with Pool(adapter(), size=1, host_functions={"nested": nested}) as pool:
         home = await pool.execute("pid", session_id="s")
         args = {"name": "nested", "args": {}}
         assert await pool.execute("call_host", args, session_id="s") == home
@@ -259,7 +263,7 @@ async def test_45_a_nested_call_does_not_wait_behind_what_waits_for_its_own_work
         await go_on.wait()
         return await pool.execute("add", {"x": 1}, session_id="b")
 
-    async with Pool(ADAPTER, size=2, host_functions={"nested": nested}) as pool:
+    async with Pool(adapter(), size=2, host_functions={"nested": nested}) as pool:
         home = await pool.execute("pid", session_id="b")
         assert await pool.execute("pid") != home
         assert await pool.execute("pid", session_id="a") == home
@@ -271,8 +275,8 @@ async def test_45_a_nested_call_does_not_wait_behind_what_waits_for_its_own_work
         )
         await until(lambda: pool.stats().queued == 1, "it waits for the outer call's end")
         go_on.set()
-        assert await asyncio.wait_for(outer, 20) == 11
-        assert await waiting == 12
+        assert await asyncio.wait_for(outer, 20) == 12
+        assert await waiting == 13
 
 
 # --- limits of waiting ---------------------------------------------------------------------------
@@ -343,7 +347,7 @@ async def test_the_time_left_is_visible_in_the_worker_and_bounds_nested_calls() 
         left.append(call.remaining())
         return await pool.execute("remaining", session_id=call.session_id, timeout=None)
 
-    async with Pool(ADAPTER, size=1, host_functions={"nested": nested}) as pool:
+    async with Pool(adapter(), size=1, host_functions={"nested": nested}) as pool:
         args = {"name": "nested", "args": {}}
         inner = await pool.execute("call_host", args, timeout=20.0)
         assert left[0] is not None
@@ -385,21 +389,21 @@ async def test_41_calls_that_end_in_the_queue_leave_nothing(end: str) -> None:
 )
 def test_a_pool_refuses_impossible_options(option: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=option):
-        Pool(ADAPTER, **{option: value})
+        Pool(adapter(), **{option: value})
 
 
 @pytest.mark.parametrize(
     ("option", "value"), [("affinity", "strict"), ("queue_timeout", -1), ("priority", 5)]
 )
 async def test_a_call_refuses_impossible_options(option: str, value: Any) -> None:
-    async with Pool(ADAPTER, size=1) as pool:
+    async with Pool(adapter(), size=1) as pool:
         with pytest.raises(ConfigurationError, match=option):
             await pool.execute("add", {"x": 1}, **{option: value})
         assert pool.stats().submitted == 0
 
 
 async def test_no_more_sessions_are_remembered_than_allowed() -> None:
-    async with Pool(ADAPTER, size=1, session_limit=10) as pool:
+    async with Pool(adapter(), size=1, session_limit=10) as pool:
         for number in range(30):
             await pool.execute("add", {"x": 1}, session_id=str(number))
         assert pool.stats().sessions == 10
@@ -411,7 +415,7 @@ async def test_no_more_sessions_are_remembered_than_allowed() -> None:
 
 
 async def test_await_ready_waits_for_all_or_for_some() -> None:
-    async with Pool(ADAPTER, size=2) as pool:
+    async with Pool(adapter(), size=2) as pool:
         await pool.await_ready(20.0)
         first, second = pool.workers()
         send_signal(first, signal.SIGKILL)
@@ -448,23 +452,23 @@ class Reluctant:
 
 
 async def test_await_ready_says_how_many_are_ready_when_its_time_is_over() -> None:
-    adapter = Reluctant()
-    async with Pool(adapter, size=2) as pool:
+    reluctant = Reluctant()
+    async with Pool(reluctant, size=2) as pool:
         await pool.await_ready(workers=1)
-        await until(lambda: adapter.starts == 3, "the start is tried again")
+        await until(lambda: reluctant.starts == 3, "the start is tried again")
         with pytest.raises(PoolNotReady, match="1 of 2 workers") as caught:
             await pool.await_ready(0.01)
         assert isinstance(caught.value, TimeoutError)
         assert caught.value.details == {"ready": 1, "wanted": 2, "starting": 1}
         waiting = asyncio.create_task(pool.await_ready())
-        adapter.gate.set()
+        reluctant.gate.set()
         await waiting
 
 
 async def test_await_ready_ends_when_the_pool_is_closed() -> None:
-    adapter = Reluctant()
-    async with Pool(adapter, size=2) as pool:
-        await until(lambda: adapter.starts == 3, "the start is tried again")
+    reluctant = Reluctant()
+    async with Pool(reluctant, size=2) as pool:
+        await until(lambda: reluctant.starts == 3, "the start is tried again")
         waiting = asyncio.create_task(pool.await_ready())
         await asyncio.sleep(0)
     with pytest.raises(PoolClosed):
@@ -473,7 +477,7 @@ async def test_await_ready_ends_when_the_pool_is_closed() -> None:
 
 @pytest.mark.slow
 async def test_await_ready_fails_when_the_workers_keep_dying() -> None:
-    async with Pool(ADAPTER, size=1) as pool:
+    async with Pool(adapter(), size=1) as pool:
         for _ in range(8):
             with pytest.raises((WorkerLost, PoolBroken)):
                 await pool.execute("die", {"number": int(signal.SIGKILL)})
@@ -483,17 +487,20 @@ async def test_await_ready_fails_when_the_workers_keep_dying() -> None:
 
 async def test_pools_of_one_name_are_told_apart(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, logger="snakepit")
-    async with Pool(ADAPTER, size=1, name="twin") as one, Pool(ADAPTER, size=1, name="twin") as two:
+    async with (
+        Pool(adapter(), size=1, name="twin") as one,
+        Pool(adapter(), size=1, name="twin") as two,
+    ):
         assert (one.name, two.name) == ("twin", "twin#2")
         ids = [pool.workers()[0].worker_id for pool in (one, two)]
         assert ids == ["twin-1", "twin#2-1"]
         with pytest.raises(WorkerLost, match="twin#2-1"):
             await two.execute("die", {"number": int(signal.SIGKILL)})
-        assert await one.execute("add", {"x": 1}) == 11
+        assert await one.execute("add", {"x": 1}) == 12
         await two.await_ready(20.0)
         assert one.stats().workers_lost == 0
     assert any("pool twin#2: " in record.getMessage() for record in caplog.records)
-    async with Pool(ADAPTER, size=1, name="twin") as again:
+    async with again:
         assert again.name == "twin"
 
 
@@ -544,7 +551,7 @@ async def test_explain_tells_of_a_lost_session_and_of_a_nested_call() -> None:
     async def look(call: HostCall) -> None:
         seen.append(pool.explain("add", call.session_id))
 
-    async with Pool(ADAPTER, size=1, host_functions={"look": look}) as pool:
+    async with Pool(adapter(), size=1, host_functions={"look": look}) as pool:
         await pool.execute("call_host", {"name": "look", "args": {}}, session_id="s")
         (worker,) = pool.workers()
         assert seen[0].runs_now

@@ -76,7 +76,9 @@ async def test_a_strict_call_fails_when_its_worker_has_left() -> None:
     scheduler.close_worker(home)
     assert scheduler.stranded(home) == [strict]
     scheduler.withdraw(strict)
-    with pytest.raises(SessionWorkerUnavailable, match=f"worker {home}.*release_session") as caught:
+    with pytest.raises(
+        SessionWorkerUnavailable, match=f"worker {home}.*release the session"
+    ) as caught:
         scheduler.submit(_call("s", strict=True))
     assert caught.value.details == {"session_id": "s", "worker_id": home}
     assert scheduler.next() == (after, "w1" if home == "w0" else "w0")
@@ -127,7 +129,8 @@ async def test_calls_of_a_session_go_ahead_to_its_own_worker_only() -> None:
     scheduler = Scheduler(queue_limit=10)
     for name in ("w0", "w1"):
         scheduler.add_worker(name, 1, ahead=2)
-    assert {scheduler.submit(_call("s")), scheduler.submit(_call("t"))} == {"w0", "w1"}
+    first = {scheduler.submit(_call(session), short=True) for session in "st"}
+    assert first == {"w0", "w1"}
     home = str(scheduler.worker_of("s"))
     assert scheduler.submit(_call("s"), short=True) == home
     assert scheduler.submit(_call("s", strict=True), short=True) == home
@@ -138,14 +141,20 @@ async def test_calls_of_a_session_go_ahead_to_its_own_worker_only() -> None:
 async def test_nothing_goes_ahead_to_a_worker_that_others_wait_for() -> None:
     scheduler = Scheduler(queue_limit=10)
     scheduler.add_worker("w0", 1, ahead=2)
-    assert scheduler.submit(_call("s")) == "w0"
+    assert scheduler.submit(_call("s"), short=True) == "w0"
     strict, short = _call("s", strict=True), _call(None)
     assert scheduler.submit(strict) is None
     assert scheduler.submit(short, short=True) is None
-    assert scheduler.next(lambda call: call is short) is None
+
+    def is_short(call: Call) -> bool:
+        return call is short
+
+    assert scheduler.next(is_short) is None, "the strict one would wait longer"
     scheduler.release("w0")
-    assert scheduler.next(lambda call: call is short) == (strict, "w0")
-    assert scheduler.next(lambda call: call is short) == (short, "w0")
+    assert scheduler.next(is_short) == (strict, "w0")
+    assert scheduler.next(is_short) is None, "the strict one is not short"
+    scheduler.release("w0")
+    assert scheduler.next(is_short) == (short, "w0")
 
 
 async def test_waiting_calls_keep_their_order() -> None:
