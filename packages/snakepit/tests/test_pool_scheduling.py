@@ -500,7 +500,7 @@ async def test_pools_of_one_name_are_told_apart(caplog: pytest.LogCaptureFixture
         await two.await_ready(20.0)
         assert one.stats().workers_lost == 0
     assert any("pool twin#2: " in record.getMessage() for record in caplog.records)
-    async with again:
+    async with Pool(adapter(), size=1, name="twin") as again:
         assert again.name == "twin"
 
 

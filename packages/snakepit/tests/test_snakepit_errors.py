@@ -32,8 +32,8 @@ from snakepit.errors import (
 
 TREE = {
     "ConfigurationError": "ConfigurationError AdapterInvalid AdapterInitFailed",
-    "PoolError": "PoolStartFailed PoolClosed PoolSaturated PoolBroken QueueTimeout WorkerBusy "
-    "SessionWorkerUnavailable NoWorkersAvailable PoisonCall CircuitOpen",
+    "PoolError": "PoolStartFailed PoolClosed PoolNotReady PoolSaturated PoolBroken QueueTimeout "
+    "WorkerBusy SessionWorkerUnavailable NoWorkersAvailable PoisonCall CircuitOpen",
     "WorkerError": "WorkerStartFailed WorkerLost WorkerHung ResourceLimitExceeded",
     "CallError": "CallTimeout UnknownCommand StreamingNotSupported StreamBroken CallDepthExceeded "
     "RemoteError",
