@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
@@ -25,16 +26,16 @@ from snakepit.session import Session, generate_session_id
 from snakepit.streams import StreamBuffer
 
 
-class CallingPool:
+class CallingPool(ABC):
     """The part of a pool's face that is about its calls and sessions."""
 
     _defaults: CallDefaults
     _dispatcher: Dispatcher
     _scheduler: Scheduler
 
+    @abstractmethod
     def _usable_loop(self, chain: Chain) -> asyncio.AbstractEventLoop:
         """The pool's event loop, if the pool takes calls."""
-        raise NotImplementedError
 
     async def execute(
         self,
