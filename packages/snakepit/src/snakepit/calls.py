@@ -195,6 +195,8 @@ class Call:
 
     def limit_at(self, now: float) -> float | None:
         """When the first of its limits is reached, if nothing happens until then."""
+        if self.queue_deadline is None and self.stream is None:
+            return self.deadline  # nearly every call
         limits = [self.deadline]
         if self.started_at is None:
             limits.append(self.queue_deadline)

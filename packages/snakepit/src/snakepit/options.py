@@ -12,7 +12,6 @@ from snakepit.calls import PRIORITIES, Priority
 from snakepit.errors import ConfigurationError
 
 _T = TypeVar("_T")
-_Name = TypeVar("_Name", bound=str)
 
 
 class UseDefault(Enum):
@@ -84,7 +83,9 @@ def affinity_option(value: Affinity) -> Affinity:
     Raises:
         ConfigurationError: there is no such affinity.
     """
-    return _one_of("affinity", value, _AFFINITIES)
+    if value not in _AFFINITIES:
+        raise _none_of("affinity", value, _AFFINITIES)
+    return value
 
 
 def priority_option(value: Priority) -> int:
@@ -93,15 +94,15 @@ def priority_option(value: Priority) -> int:
     Raises:
         ConfigurationError: there is no such class.
     """
-    return PRIORITIES.index(_one_of("priority", value, PRIORITIES))
+    if value not in PRIORITIES:
+        raise _none_of("priority", value, PRIORITIES)
+    return PRIORITIES.index(value)
 
 
-def _one_of(name: str, value: _Name, allowed: tuple[_Name, ...]) -> _Name:
-    if value not in allowed:
-        raise ConfigurationError(
-            f"{name} is {value!r}; it has to be one of {allowed}", details={"option": name}
-        )
-    return value
+def _none_of(name: str, value: object, allowed: tuple[str, ...]) -> ConfigurationError:
+    return ConfigurationError(
+        f"{name} is {value!r}; it has to be one of {allowed}", details={"option": name}
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

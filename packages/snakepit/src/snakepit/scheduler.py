@@ -117,13 +117,15 @@ class Scheduler:
             SessionWorkerUnavailable: it is strict, and its session's worker has left.
             WorkerBusy: it must not wait for its session's worker, and would have to.
         """
-        self.require_worker(call)
-        worker_id = None
-        if not self.waits_behind_its_session(call):
-            # Whoever waits can't run now: all are asked again when a slot becomes free. So the new
-            # call overtakes only those that wait for a worker it does not need. None goes ahead of
-            # those that wait, or the slots would never become free for a call that is not short.
-            worker_id = self._place(call, short=short, ahead=short and not self.queue)
+        behind = False
+        if call.session_id is not None:
+            self.require_worker(call)
+            behind = self.waits_behind_its_session(call)
+        # Whoever waits can't run now: all are asked again when a slot becomes free. So the new call
+        # overtakes only those that wait for a worker it does not need. None goes ahead of those
+        # that wait, or the slots would never become free for a call that is not short.
+        ahead = short and not self.queue
+        worker_id = None if behind else self._place(call, short=short, ahead=ahead)
         if worker_id is None:
             self.require_space()
             self.queue.push(call)
@@ -237,11 +239,15 @@ class Scheduler:
         return self.queue.take(place) if self.queue else None
 
     def _place(self, call: Call, *, short: bool, ahead: bool) -> str | None:
-        slots = self._find(call, ahead=ahead)
+        session_id = call.session_id
+        if session_id is None:
+            slots = self._least_loaded(ahead=ahead)
+        else:
+            slots = self._find(call, ahead=ahead)
         if slots is None:
             return None
-        if call.session_id is not None:
-            self._bind(call.session_id, slots.worker_id)
+        if session_id is not None:
+            self._bind(session_id, slots.worker_id)
         if not short:
             slots.held = True
         self._set_load(slots, slots.load + 1)
@@ -291,9 +297,11 @@ class Scheduler:
     def _least_loaded(self, *, ahead: bool) -> _Slots | None:
         # Above the capacity there is room only ahead: a full pool needs no look at all workers.
         levels = self._levels if ahead else self._levels[: self._capacity]
-        for level in levels:
+        for load, level in enumerate(levels):
+            if not level:
+                continue
             for slots in level.values():
-                if slots.room(ahead=False):
+                if load < slots.capacity:
                     return slots
                 if ahead and slots.room(ahead=True) and not self.queue.is_awaited(slots.worker_id):
                     return slots
