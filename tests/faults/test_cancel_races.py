@@ -27,20 +27,24 @@ pytestmark = pytest.mark.usefixtures("silent_on_stderr")
 async def test_47_a_deadline_at_the_moment_of_the_answer(command: str, concurrency: int) -> None:
     """A call ends as one of the two; its slot comes back, and the worker is none the worse."""
     async with faulty_pool(concurrency=concurrency, cancel_grace=5.0) as pool:
-        typical = await _typical_seconds(pool, command)
         dice = random.Random(47)
         ends: Counter[str] = Counter()
+        # What a call takes changes with the machine's load, so the limit goes after the outcomes.
+        limit = await _typical_seconds(pool, command)
         for number in range(500):
-            limit = typical * dice.uniform(0.2, 3.0)
             try:
-                result = await pool.execute(command, {"value": number}, timeout=limit)
+                result = await pool.execute(
+                    command, {"value": number}, timeout=limit * dice.uniform(0.5, 1.5)
+                )
             except CallTimeout:
                 ends["late"] += 1
+                limit *= 1.1
             else:
                 assert result == number
                 ends["in time"] += 1
+                limit *= 0.9
         assert ends.total() == 500
-        assert min(ends["late"], ends["in time"]) > 0, ends
+        assert min(ends["late"], ends["in time"]) > 50, ends
 
 
 async def _typical_seconds(pool: Pool, command: str) -> float:
@@ -67,11 +71,13 @@ async def test_47_a_cancellation_at_the_moment_of_the_answer(concurrency: int) -
             await asyncio.wait([call])
             if call.cancelled():
                 ends["cancelled"] += 1
+                typical *= 1.1
             else:
                 assert call.result() == number
                 ends["answered"] += 1
+                typical *= 0.9
         assert ends.total() == 500
-        assert min(ends.values()) > 0, ends
+        assert min(ends["cancelled"], ends["answered"]) > 50, ends
         # Twice, after the end, and by two tasks.
         done = asyncio.create_task(pool.execute("echo", {"value": 1}))
         await done
