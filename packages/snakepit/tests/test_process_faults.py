@@ -105,7 +105,7 @@ async def test_with_concurrency_the_keeper_names_its_reason_to_the_other_calls(
 
 
 async def test_9_a_keeper_that_dies_under_many_workers_costs_their_calls_and_not_the_pool() -> None:
-    async with new_pool(size=6) as pool:
+    async with new_pool(size=10) as pool:
         before = pids_of(pool)
         daemon = await pool.execute("start_daemon")
         os.kill(keeper_of(pool), signal.SIGKILL)

@@ -34,6 +34,16 @@ def test_a_completed_call_restores_it() -> None:
     assert not budget.is_spent
 
 
+def test_workers_that_die_together_count_once() -> None:
+    budget = RestartBudget(limit=3)
+    assert [budget.record_death(now=5.0, started_at=1.0) for _ in range(10)] == [0.0] * 10
+    assert budget.failures == 1
+    assert budget.record_death(now=6.0, started_at=5.5) == 0.1
+    assert budget.record_death(now=7.0, started_at=5.5) == 0.0
+    assert budget.record_death(now=8.0, started_at=7.5) == 0.2
+    assert budget.is_spent
+
+
 def test_failures_in_a_row_are_a_loop_until_the_last_is_long_ago() -> None:
     budget = RestartBudget(limit=8)
     looping = []

@@ -16,6 +16,9 @@ _LOOP_MEMORY = 30.0
 class RestartBudget:
     """Counts failures in a row: starts that failed, and deaths with no completed call between them.
 
+    Workers that die together count once, whatever killed them: only the death of a worker that was
+    started after the last failure shows that starting workers does not help.
+
     The first replacement is immediate, so that a single crash costs milliseconds; then the delay
     doubles. When ``limit`` failures are reached the budget is spent: something is wrong that
     another restart will not mend.
@@ -41,6 +44,12 @@ class RestartBudget:
         if self.failures == 1:
             return 0.0
         return min(_FIRST_DELAY * 2.0 ** (self.failures - 2), _LONGEST_DELAY)
+
+    def record_death(self, now: float, started_at: float) -> float:
+        """Note the death of a worker that was started at ``started_at``; return the seconds to wait
+        before the next start.
+        """
+        return self.record_failure(now) if started_at > self.last_failure else 0.0
 
     def record_success(self) -> None:
         """Note a completed call."""

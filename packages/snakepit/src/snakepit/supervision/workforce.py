@@ -299,7 +299,7 @@ class Workforce:
             return
         self.lost += 1
         logger.warning("pool %s: %s", self.name, error)
-        delay = self.budget.record_failure(time.monotonic())
+        delay = self.budget.record_death(time.monotonic(), member.started_at)
         if standing is Standing.SERVING:  # else its successor is being started
             self._replace(delay)
 
