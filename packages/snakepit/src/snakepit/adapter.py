@@ -55,6 +55,8 @@ class Adapter(Protocol):
       ``kill()`` (end it at once: a call of it does not stop, or ``stop`` is missing or slow).
     - ``execute_stream(worker, command, args, options) -> AsyncIterator``: without it, streams are
       refused.
+    - ``async reload() -> None``: workers that are started from now on have the code as it is now;
+      called by ``Pool.reload``, which then replaces all workers.
     - ``async terminate(reason: str) -> None``: once, after all workers are gone.
     """
 
@@ -94,6 +96,7 @@ _CONTRACT = (
     ("execute_stream", 4, False, False),
     ("init", 0, True, False),
     ("start_worker", 1, True, False),
+    ("reload", 0, True, False),
     ("terminate", 1, True, False),
 )
 

@@ -260,6 +260,25 @@ class Pool(CallingPool, SupervisedPool):
             give_back_name(self.name)
         self._dispatcher.readiness.changed()
 
+    async def reload(self) -> None:
+        """Have the workers run the code as it is now, for instance after an edit.
+
+        A new template imports it first; then every worker is replaced, its successor first, and
+        ends after the calls it has. No call fails. Returns when all successors are ready.
+
+        Raises:
+            WorkerStartFailed: the new code can't be imported or constructed; its cause says why.
+                The workers that are up serve on with the code they have.
+            PoolClosed: the pool is not open.
+
+        Example::
+
+            await pool.reload()
+        """
+        if self._state is not PoolState.OPEN:
+            raise PoolClosed(f"pool {self.name!r} {_WHY_CLOSED[self._state]}")
+        await self._workforce.reload()
+
     async def aclose(self, *, drain: bool = True, timeout: float | timedelta = 10.0) -> None:
         """Refuse new calls, let those in flight finish for up to ``timeout`` seconds, then end
         everything.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import fnmatch
+import itertools
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from snakepit._logs import steady_logger
@@ -26,6 +28,8 @@ from snakepit.worker.target import split_target
 # Seconds that a host whose loop runs may take after a call's deadline and grace to end its worker;
 # then it is the keeper's turn.
 _BACKSTOP_DELAY = 3.0
+# Of the code, over all adapters: templates of different ones are never shared.
+_generations = itertools.count(1)
 logger = steady_logger("snakepit.worker")
 # Libraries read these when they are imported, so they have to be in the environment before.
 _THREAD_LIMITS = (
@@ -93,7 +97,8 @@ class PythonAdapter:
         self._env = _checked_env(env or {})
         self._withhold = tuple(withhold)
         self._python = None if python is None else _executable(python)
-        self._forks = start == "template" and IS_LINUX
+        self._may_fork = start == "template" and IS_LINUX
+        self._forks = self._may_fork
         self._in_use = False
         self._tree: ProcessTree | None = None
         self._template: SharedTemplate | None = None
@@ -185,6 +190,32 @@ class PythonAdapter:
 
     def _open_channels(self) -> tuple[HostEnds, WorkerEnds]:
         return open_channels()
+
+    async def reload(self) -> None:
+        """Have the workers that start from now on see the code as it is now; the pool calls this.
+
+        Raises:
+            WorkerStartFailed: it can't be imported, or ``warm()`` raises; workers go on to be
+                started from the code as it was.
+        """
+        if self._spec is None:
+            return  # no worker has been started yet
+        spec = replace(self._spec, generation=next(_generations))
+        if self._may_fork:
+            template = SharedTemplate.acquire(await self._living_tree(), spec)
+            try:
+                await template.living()
+            except UnsafeToFork as error:
+                template.release()
+                self._stop_forking(error)
+            except BaseException:
+                template.release()
+                raise
+            else:
+                old, self._template, self._forks = self._template, template, True
+                if old is not None:
+                    old.release()
+        self._spec = spec
 
     async def terminate(self, reason: str) -> None:
         """End the template, and the keeper if no other pool of this loop uses it."""

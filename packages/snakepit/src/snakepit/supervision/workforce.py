@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from snakepit._logs import steady_logger
 from snakepit.adapter import Adapter, DirectWorker, WorkerSpec
@@ -39,6 +39,7 @@ _DRAINED_PATIENCE = 5.0
 _RECYCLE_AGAIN = 5.0
 # At most this part of the workers is being recycled at a time, and at least one.
 _RECYCLED_AT_ONCE = 4
+_T = TypeVar("_T")
 _COMPLETED = (CallOutcome.SUCCEEDED, CallOutcome.FAILED)
 
 
@@ -105,6 +106,7 @@ class Workforce:
         self._policy = recycle or RecyclePolicy()
         self._max_calls = self._policy.max_calls or math.inf
         self._numbers = 0
+        self._generation = 0
         # Replacements that wait or start.
         self._coming = 0
         self._recycling = asyncio.Semaphore(max(1, size // _RECYCLED_AT_ONCE))
@@ -163,6 +165,7 @@ class Workforce:
     async def _start_worker(self) -> None:
         self._numbers += 1
         worker_id = f"{self.name}-{self._numbers}"
+        generation = self._generation
         spec = WorkerSpec(
             worker_id=worker_id,
             pool_size=self.size,
@@ -195,6 +198,8 @@ class Workforce:
         )
         if self._owner is not None:
             self._owner.worker_ready(worker_id)
+        if generation != self._generation:
+            self.recycle(worker_id, "it was started before the code was reloaded")
 
     async def _new_worker(self, spec: WorkerSpec) -> DirectWorker:
         start_worker = getattr(self._adapter, "start_worker", None)
@@ -244,10 +249,11 @@ class Workforce:
         if self._owner is not None:
             self._owner.workforce_broken(error)
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # --- WorkerEvents ------------------------------------------------------------------------
 
@@ -326,7 +332,31 @@ class Workforce:
         self._in_background(self._succeed(worker_id, member, reason))
         return True
 
-    async def _succeed(self, worker_id: str, member: Member, reason: str) -> None:
+    async def reload(self) -> None:
+        """Replace all workers by ones with the code as it is now, each one's successor first.
+
+        Raises:
+            WorkerStartFailed: the new code does not start. The workers that are up serve on.
+        """
+        reload = getattr(self._adapter, "reload", None)
+        if reload is not None:
+            await reload()
+        self._generation += 1
+        successions = []
+        for worker_id, member in tuple(self.members.items()):
+            if member.standing is Standing.SERVING and not self._stopping:
+                member.standing = Standing.SUCCEEDED
+                work = self._succeed(worker_id, member, "the code was reloaded")
+                successions.append(self._in_background(work))
+        if successions:
+            # Not gathered: a caller that goes away must not leave workers without successors.
+            await asyncio.wait(successions)
+        for succession in successions:
+            if not succession.cancelled() and (error := succession.result()) is not None:
+                raise error
+
+    async def _succeed(self, worker_id: str, member: Member, reason: str) -> Exception | None:
+        """Start a worker's successor, then let it go; return why it stays, if it does."""
         try:
             async with self._recycling:
                 await self._start_worker()
@@ -340,9 +370,10 @@ class Workforce:
                 member.stays_until = time.monotonic() + _RECYCLE_AGAIN
             else:
                 self._replace_failed()  # it died meanwhile, or is about to
-            return
+            return error
         if member.standing is Standing.SUCCEEDED:
             self._drain(worker_id, member, reason)
+        return None
 
     def _drain(self, worker_id: str, member: Member, reason: str) -> None:
         logger.info("pool %s: worker %s is recycled: %s", self.name, worker_id, reason)
