@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,62 @@ class Worker:
         timer = threading.Timer(0.05, library.sleep, (3600,))
         timer.daemon = True
         timer.start()
+
+    @snakepit.command
+    def spin(self) -> None:
+        while True:
+            pass
+
+    @snakepit.command
+    def read_from(self, path: str) -> list[str]:
+        """Wait for a line in C code; return why its system calls ended before, if they did."""
+        library = ctypes.CDLL(None, use_errno=True)
+        fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        Path(path + ".open").touch()
+        broken_off = []
+
+        class PollFd(ctypes.Structure):
+            _fields_ = (("fd", ctypes.c_int), ("events", ctypes.c_short), ("got", ctypes.c_short))
+
+        while library.poll(ctypes.byref(PollFd(fd, 1, 0)), 1, -1) < 0:
+            broken_off.append(os.strerror(ctypes.get_errno()))
+        os.close(fd)
+        return broken_off
+
+    @snakepit.command
+    def crash(self, how: str) -> None:
+        if how == "segfault":
+            ctypes.string_at(0)
+        elif how == "abort":
+            os.abort()
+        else:
+            os.kill(os.getpid(), getattr(signal, how))
+
+    @snakepit.command
+    def print_bytes(self, count: int, line: int) -> int:
+        text = "x" * (line - 1) + "\n"
+        for _ in range(count // line):
+            os.write(1, text.encode())
+        return count // line * line
+
+    @snakepit.command
+    def print_junk(self) -> str:
+        os.write(1, bytes(range(256)) * 16 + b"\xff" * 5000)
+        return sys.stdin.read()
+
+    @snakepit.command
+    def close_output(self) -> None:
+        os.close(1)
+        os.close(2)
+
+    @snakepit.command
+    def open_files(self, count: int) -> int:
+        files = [open("/dev/null") for _ in range(count)]  # noqa: SIM115 - all at once
+        return len(files)
+
+    @snakepit.command
+    def big_result(self, mib: int) -> bytes:
+        return bytes(mib * MIB)
 
     @snakepit.command
     def sleep_until(self, started: str, gate: str) -> str:

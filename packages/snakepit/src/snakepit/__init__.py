@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from snakepit.adapter import Adapter, CallOptions, WorkerSpec, validate_implementation
     from snakepit.errors import SnakepitError
     from snakepit.explain import Explanation
+    from snakepit.limits import ResourceLimits
     from snakepit.nesting import HostCall
     from snakepit.pool import Pool
     from snakepit.processes.sweep import sweep_orphans
@@ -37,6 +38,7 @@ __all__ = [
     "PoolStats",
     "PythonAdapter",
     "RecyclePolicy",
+    "ResourceLimits",
     "Session",
     "SnakepitError",
     "WorkerInfo",
@@ -61,6 +63,7 @@ _HOMES = {
     "PoolStats": "stats",
     "PythonAdapter": "python_adapter",
     "RecyclePolicy": "supervision.recycling",
+    "ResourceLimits": "limits",
     "Session": "session",
     "SnakepitError": "errors",
     "WorkerInfo": "stats",

@@ -243,7 +243,7 @@ class WorkerLost(_WorkerDeath):
 
 
 class WorkerHung(_WorkerDeath):
-    """The worker was stopped, or deadlocked, did not answer, and was killed; see ``stacks``."""
+    """The worker did not answer, and was killed if it had stopped or was deadlocked."""
 
     code = "worker_hung"
 

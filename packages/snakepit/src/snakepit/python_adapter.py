@@ -15,8 +15,10 @@ from snakepit._logs import steady_logger
 from snakepit.adapter import CallOptions, WorkerSpec
 from snakepit.calls import Call
 from snakepit.errors import ConfigurationError, WorkerStartFailed
+from snakepit.limits import ResourceLimits
 from snakepit.link.channels import HostEnds, WorkerEnds, open_channels
 from snakepit.link.worker import WorkerConfig, WorkerProcess
+from snakepit.options import instance_or_none
 from snakepit.processes.linux import IS_LINUX
 from snakepit.processes.spec import ProcessSpec
 from snakepit.processes.template_client import TemplateLost, UnsafeToFork
@@ -61,6 +63,7 @@ class PythonAdapter:
         python: another interpreter, in whose environment snakepit is installed; the host's own by
             default, whose ``sys.path`` the workers get too.
         start: ``"template"`` or ``"spawn"``.
+        limits: what each worker may use; by default as much as this process.
 
     Raises:
         ConfigurationError: an argument is wrong; nothing was started.
@@ -81,6 +84,7 @@ class PythonAdapter:
         withhold: Sequence[str] = (),
         python: str | os.PathLike[str] | None = None,
         start: Literal["template", "spawn"] = "template",
+        limits: ResourceLimits | None = None,
     ) -> None:
         split_target(target)
         if start not in ("template", "spawn"):
@@ -99,6 +103,7 @@ class PythonAdapter:
         self._python = None if python is None else _executable(python)
         self._may_fork = start == "template" and IS_LINUX
         self._forks = self._may_fork
+        self._limits = instance_or_none("limits", limits, ResourceLimits)
         self._in_use = False
         self._tree: ProcessTree | None = None
         self._template: SharedTemplate | None = None
@@ -153,6 +158,7 @@ class PythonAdapter:
             concurrency=spec.concurrency,
             spin=spec.spin,
             sys_path=process_spec.sys_path(),
+            limits={} if self._limits is None else self._limits.to_wire(),
         )
         worker = WorkerProcess(spec.worker_id, ends, config, spec.host_functions)
         try:

@@ -5,11 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from snakepit.errors import ResourceLimitExceeded, WorkerError, WorkerHung, WorkerLost
+from snakepit.errors import (
+    RemoteError,
+    ResourceLimitExceeded,
+    SnakepitError,
+    WorkerError,
+    WorkerHung,
+    WorkerLost,
+)
 from snakepit.processes.tree import ExitReport
 
 # The kernel's signal for a process that has used up its CPU time; nobody else sends it.
 _CPU_TIME_SIGNAL: Final = "SIGXCPU"
+
+# MemoryError, and what numpy and torch derive from it or name after it.
+_OUT_OF_MEMORY: Final = "MemoryError"
+
+
+def ran_out_of_memory(error: SnakepitError) -> bool:
+    """Whether a call ended because its worker got no more memory."""
+    return isinstance(error, RemoteError) and str(error.remote_type).endswith(_OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from snakepit._logs import steady_logger
@@ -22,9 +22,10 @@ from snakepit.errors import (
 from snakepit.link.channels import HostEnds
 from snakepit.link.connection import FrameConnection
 from snakepit.link.control import ControlConnection
-from snakepit.link.death import Death, Kill
+from snakepit.link.death import Death, Kill, ran_out_of_memory
 from snakepit.link.host_calls import HostCalls, HostFunction
 from snakepit.processes.output import OutputTail
+from snakepit.processes.stacks import StacksUnavailable, dump_stacks
 from snakepit.processes.tree import CAUSE_PATIENCE, ExitReport, ProcessTree
 from snakepit.wire.credit import WINDOW, Credit
 from snakepit.wire.exchange import SEGMENTS_FEATURE, common_features
@@ -75,6 +76,7 @@ class WorkerConfig:
     concurrency: int
     spin: float
     sys_path: list[str] | None
+    limits: Mapping[str, int | None] = field(default_factory=dict)
 
 
 class WorkerProcess:
@@ -99,6 +101,8 @@ class WorkerProcess:
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._gone: asyncio.Future[None] = self._loop.create_future()
         self._greeted = False
+        self._stacks_fd: Any = None
+        self._stacks_lock = asyncio.Lock()
         self._kill: Kill | None = None
         self._output = OutputTail(ends.output, f"worker {worker_id}")
         self._data = FrameConnection(ends.data, self._on_frame, self._on_closed)
@@ -163,9 +167,9 @@ class WorkerProcess:
         """End the process and all it started; ``reason`` goes into the errors of its calls."""
         self._kill_as(Kill(reason))
 
-    def kill_hung(self, reason: str) -> None:
-        """As ``kill``; its calls fail with WorkerHung."""
-        self._kill_as(Kill(reason, hung=True))
+    def kill_hung(self, reason: str, stacks: str) -> None:
+        """As ``kill``; its calls fail with WorkerHung, which has the ``stacks``."""
+        self._kill_as(Kill(reason, hung=True, stacks=stacks))
 
     def _kill_as(self, kill: Kill) -> None:
         self._kill = self._kill or kill
@@ -340,6 +344,19 @@ class WorkerProcess:
         self._control.send(value_frame(FrameType.PING, 0, token))
         return answered
 
+    async def dump_stacks(self, patience: float) -> str:
+        """The Python stacks of all the process's threads, also while C code holds the
+        interpreter's lock.
+
+        Raises:
+            StacksUnavailable: it has no such facility, or does not react within ``patience``
+                seconds.
+        """
+        if self.pid is None or not isinstance(self._stacks_fd, int):
+            raise StacksUnavailable(f"worker {self.worker_id} can't write its stacks")
+        async with self._stacks_lock:  # they share one file
+            return await dump_stacks(self.pid, self._stacks_fd, patience)
+
     def _end_call(self, call: Call, *, interrupted: bool) -> None:
         if self._calls.pop(call.wire_id, None) is not None:
             now = time.monotonic()
@@ -392,7 +409,10 @@ class WorkerProcess:
                     ProtocolError("the worker cancelled a call that nobody told it to cancel")
                 )
             else:
-                call.fail(error_from_wire(read_mapping(frame)))
+                error = error_from_wire(read_mapping(frame))
+                # What it was doing when it got no more memory, nobody knows.
+                interrupted = ran_out_of_memory(error)
+                call.fail(error)
         except SnakepitError as error:
             call.fail(error)
         self._end_call(call, interrupted=interrupted)
@@ -412,6 +432,8 @@ class WorkerProcess:
         if self._greeted or not isinstance(versions, list):
             raise ProtocolError("a worker says HELLO once, with a list of versions")
         self._greeted = True
+        if isinstance(info, dict):
+            self._stacks_fd = info.get("stacks")
         common = set(versions) & set(PROTOCOL_VERSIONS)
         if not common:
             self._ready.set_exception(
@@ -433,6 +455,7 @@ class WorkerProcess:
             "concurrency": self._config.concurrency,
             "spin": self._config.spin,
             "sys_path": self._config.sys_path,
+            "limits": dict(self._config.limits),
             "features": features,
         }
         self._data.send(message_frame(FrameType.WELCOME, 0, max(common), config))

@@ -6,13 +6,52 @@ import asyncio
 import os
 import time
 from collections import deque
+from dataclasses import dataclass
+from typing import Final
 
 from snakepit._logs import steady_logger
 
-_READ_BYTES = 1 << 16
-_TAIL_LINES = 40
-_LINE_CHARACTERS = 2000
+_READ_BYTES: Final = 1 << 16
+# What is kept for an error.
+_TAIL_BYTES: Final = 1 << 16
+_TAIL_LINES: Final = 400
+_LINE_BYTES: Final = 2000
+# What a dead process can have left in its pipe at the most, if the kernel lets it be enlarged.
+_LEFT_IN_PIPE: Final = 1 << 20
+# What is logged: so much at once, and then so much a second.
+_LOGGED_AT_ONCE: Final = 1 << 18
+_LOGGED_A_SECOND: Final = 1 << 16
 logger = steady_logger("snakepit.output")
+
+
+@dataclass(slots=True)
+class LogBudget:
+    """How much of a process's output goes to logging. Pure: it takes ``now``."""
+
+    at_once: int = _LOGGED_AT_ONCE
+    a_second: int = _LOGGED_A_SECOND
+    dropped: int = 0
+    _left: float = 0.0
+    _at: float | None = None
+
+    def allows(self, size: int, now: float) -> bool:
+        """Whether a line of ``size`` bytes may be logged; if not, it counts as dropped."""
+        if self._at is None:
+            self._left = self.at_once
+        else:
+            self._left = min(self.at_once, self._left + (now - self._at) * self.a_second)
+        self._at = now
+        # Once it is empty it fills up again to a half, or else every other line would be dropped.
+        if size > self._left or (self.dropped and self._left < self.at_once / 2):
+            self.dropped += size
+            return False
+        self._left -= size
+        return True
+
+    def take_dropped(self) -> int:
+        """How many bytes were dropped since the last time this was asked."""
+        dropped, self.dropped = self.dropped, 0
+        return dropped
 
 
 class OutputTail:
@@ -22,8 +61,10 @@ class OutputTail:
         os.set_blocking(fd, False)
         self._fd = fd
         self._name = name
-        self._lines: deque[tuple[float, str]] = deque(maxlen=_TAIL_LINES)
+        self._lines: deque[tuple[float, bytes]] = deque()
+        self._kept = 0
         self._partial = b""
+        self._budget = LogBudget()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(fd, self._drain)
 
@@ -32,13 +73,16 @@ class OutputTail:
 
         Reads what is still in the pipe.
         """
-        self._drain()
+        self._drain_all()
         lines = [line for came, line in self._lines if came >= since]
-        return "\n".join([*lines, *self._partial_line()])
+        if self._partial:
+            lines.append(self._partial)
+        return "\n".join(map(_as_text, lines))
 
     def close(self) -> None:
         """Read what is still in the pipe, then stop reading."""
-        self._drain()
+        self._drain_all()
+        self._note_dropped()
         self._stop()
 
     def _stop(self) -> None:
@@ -47,25 +91,44 @@ class OutputTail:
             os.close(self._fd)
             self._fd = -1
 
-    def _drain(self) -> None:
+    def _drain_all(self) -> None:
+        for _ in range(_LEFT_IN_PIPE // _READ_BYTES):
+            if not self._drain():
+                return
+
+    def _drain(self) -> bool:
+        """Read once; whether there was something."""
         try:
             data = os.read(self._fd, _READ_BYTES) if self._fd >= 0 else b""
         except BlockingIOError:
-            return
+            return False
         if not data:
             self._stop()
-            return
-        *complete, self._partial = (self._partial + data).split(b"\n")
-        for raw in complete:
-            line = _as_text(raw)
-            self._lines.append((time.monotonic(), line))
-            logger.info("%s: %s", self._name, line)
+            return False
+        now = time.monotonic()
+        *complete, partial = (self._partial + data).split(b"\n")
+        for line in complete:
+            self._take(line, now)
         # A line without an end must not grow for ever.
-        self._partial = self._partial[-_LINE_CHARACTERS:]
+        self._partial = partial[-_LINE_BYTES:]
+        self._budget.dropped += len(partial) - len(self._partial)
+        return True
 
-    def _partial_line(self) -> list[str]:
-        return [_as_text(self._partial)] if self._partial else []
+    def _take(self, line: bytes, now: float) -> None:
+        kept = line[-_LINE_BYTES:]
+        self._lines.append((now, kept))
+        self._kept += len(kept)
+        while self._kept > _TAIL_BYTES or len(self._lines) > _TAIL_LINES:
+            self._kept -= len(self._lines.popleft()[1])
+        if self._budget.allows(len(line), now):
+            self._note_dropped()
+            logger.info("%s: %s", self._name, _as_text(kept))
+
+    def _note_dropped(self) -> None:
+        dropped = self._budget.take_dropped()
+        if dropped:
+            logger.warning("%s: dropped %d bytes of its output", self._name, dropped)
 
 
-def _as_text(raw: bytes) -> str:
-    return raw[-_LINE_CHARACTERS:].decode(errors="replace").rstrip("\r")
+def _as_text(line: bytes) -> str:
+    return line.decode(errors="replace").rstrip("\r")

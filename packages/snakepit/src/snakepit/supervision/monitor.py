@@ -30,8 +30,15 @@ class Answering(Protocol):
     def ping(self) -> asyncio.Future[None]:
         """Ask; the future is done when the worker has answered."""
 
-    def kill_hung(self, reason: str) -> None:
+    def kill_hung(self, reason: str, stacks: str) -> None:
         """End it; its calls fail with WorkerHung."""
+
+    async def dump_stacks(self, patience: float) -> str:
+        """What its threads are doing.
+
+        Raises:
+            StacksUnavailable: that can't be had.
+        """
 
 
 class MonitorOwner(Protocol):
@@ -105,8 +112,9 @@ class Monitor:
         if member.ping is not None and not member.ping.done():
             if member.completed == pulse.completed:
                 vitals = None if worker.pid is None else read_vitals(worker.pid)
+                before = member.verdict
                 member.verdict = pulse.silent(in_flight=worker.in_flight, vitals=vitals)
-                if member.verdict.is_hung:
+                if member.verdict.is_hung and not before.is_hung:
                     silent_s = pulse.missed * self.interval
                     self._owner.worker_hung(worker_id, member.verdict, silent_s)
                 return

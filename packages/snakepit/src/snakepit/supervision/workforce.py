@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 import time
@@ -15,12 +16,15 @@ from snakepit.adapter_worker import AdapterWorker
 from snakepit.calls import Call, CallOutcome
 from snakepit.errors import (
     AdapterInitFailed,
+    ConfigurationError,
     PoolClosed,
     PoolStartFailed,
     WorkerError,
+    WorkerHung,
     WorkerStartFailed,
 )
 from snakepit.link.host_calls import HostFunction
+from snakepit.processes.stacks import StacksUnavailable
 from snakepit.stats import WorkerInfo
 from snakepit.supervision.heartbeat import Heartbeat, Verdict
 from snakepit.supervision.member import Member, Standing
@@ -40,6 +44,9 @@ _RECYCLE_AGAIN = 5.0
 # At most this part of the workers is being recycled at a time, and at least one.
 _RECYCLED_AT_ONCE = 4
 _T = TypeVar("_T")
+# How long a worker may take to write its stacks: when it is asked for them, before it is killed.
+_STACKS_PATIENCE = 2.0
+_LAST_STACKS_PATIENCE = 0.2
 _COMPLETED = (CallOutcome.SUCCEEDED, CallOutcome.FAILED)
 
 
@@ -305,6 +312,8 @@ class Workforce:
             return
         self.lost += 1
         logger.warning("pool %s: %s", self.name, error)
+        if isinstance(error, WorkerHung) and error.stacks:
+            logger.warning("the stacks of worker %s:\n%s", worker_id, error.stacks)
         delay = self.budget.record_death(time.monotonic(), member.started_at)
         if standing is Standing.SERVING:  # else its successor is being started
             self._replace(delay)
@@ -313,9 +322,31 @@ class Workforce:
 
     def worker_hung(self, worker_id: str, verdict: Verdict, silent_s: float) -> None:
         """Kill a worker that will never answer again; its death is handled as any other."""
+        reason = f"{verdict.value}, it has not answered for {silent_s:g} s"
         worker = self.workers[worker_id]
         if isinstance(worker, Answering):
-            worker.kill_hung(f"{verdict.value}, it has not answered for {silent_s:g} s")
+            self.worker_dying(worker_id)
+            self._in_background(_kill_hung(worker, verdict, reason))
+
+    async def dump_stacks(self, worker_id: str) -> str:
+        """The Python stacks of a worker's threads.
+
+        Raises:
+            ConfigurationError: there is no such worker, or it can't tell.
+            WorkerHung: it does not react.
+        """
+        worker: object = self.workers.get(worker_id)
+        if not isinstance(worker, Answering):
+            raise ConfigurationError(
+                f"pool {self.name!r} has no worker {worker_id!r} that can tell its stacks; "
+                f"it has {', '.join(self.workers) or 'none'}"
+            )
+        try:
+            return await worker.dump_stacks(_STACKS_PATIENCE)
+        except StacksUnavailable as error:
+            raise WorkerHung(
+                f"worker {worker_id} gave no stacks: {error}", details={"worker_id": worker_id}
+            ) from error
 
     def recycle(self, worker_id: str, reason: str) -> bool:
         """Replace a healthy worker: its successor first; then it ends after the calls it has.
@@ -425,6 +456,14 @@ class Workforce:
             )
             for worker_id, member in self.members.items()
         ]
+
+
+async def _kill_hung(worker: Answering, verdict: Verdict, reason: str) -> None:
+    stacks = ""
+    if verdict is Verdict.DEADLOCKED:  # a stopped one can't write them
+        with contextlib.suppress(StacksUnavailable):
+            stacks = await worker.dump_stacks(_LAST_STACKS_PATIENCE)
+    worker.kill_hung(reason, stacks)
 
 
 def _start_failed(name: str, failures: list[BaseException]) -> PoolStartFailed:

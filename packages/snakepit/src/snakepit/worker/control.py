@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import traceback
 from typing import Protocol
@@ -11,6 +10,7 @@ from typing import Protocol
 from snakepit.wire.frames import Frame, FrameType
 from snakepit.wire.messages import read_ids, read_value, value_frame
 from snakepit.worker.segments import ControlPort
+from snakepit.worker.stacks import take_stacks_signals
 
 
 class Controlled(Protocol):
@@ -31,8 +31,8 @@ def start_control_thread(port: ControlPort, engine: Controlled) -> None:
 
 
 def _serve(port: ControlPort, engine: Controlled) -> None:
-    # Signals are for the main thread, whose code they may break off.
-    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    # Other signals are for the main thread, whose code they may break off.
+    take_stacks_signals()
     try:
         while True:
             for frame in port.read():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import signal
 import socket
 import sys
 import traceback
@@ -11,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
 from snakepit.errors import ProtocolError, error_to_wire
+from snakepit.limits import apply_limits
 from snakepit.version import __version__
 from snakepit.wire.exchange import SEGMENTS_FEATURE, common_features, own_features
 from snakepit.wire.frames import PROTOCOL_VERSIONS, Frame, FrameType
@@ -23,6 +26,7 @@ from snakepit.worker.port import Port
 from snakepit.worker.registry import Command, commands_of
 from snakepit.worker.segments import ControlPort
 from snakepit.worker.serial import SerialEngine
+from snakepit.worker.stacks import dump_stacks_before, dump_stacks_on_demand
 from snakepit.worker.target import load_target
 
 
@@ -53,8 +57,9 @@ def run_worker(descriptors: WorkerDescriptors) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # the program may have closed it
+                stream.flush()
         # Not sys.exit(): a forked worker must not run what the template registered with atexit.
         os._exit(code)
 
@@ -62,9 +67,11 @@ def run_worker(descriptors: WorkerDescriptors) -> NoReturn:
 def _serve(descriptors: WorkerDescriptors) -> int:
     os.environ[WORKER_VARIABLE] = str(os.getpid())
     mark_deadlines(DeadlineMark(descriptors.mark))
+    stacks = dump_stacks_on_demand()
     port = Port(socket.socket(fileno=descriptors.data))
-    config = _handshake(port)
+    config = _handshake(port, stacks)
     try:
+        _limit_resources(config.get("limits") or {})
         if config["sys_path"] is not None:
             sys.path[:] = config["sys_path"]
         worker = load_target(config["target"])(**config["config"])
@@ -87,13 +94,21 @@ def _serve(descriptors: WorkerDescriptors) -> int:
     return 0
 
 
-def _handshake(port: Port) -> Mapping[str, Any]:
+def _limit_resources(limits: Mapping[str, Any]) -> None:
+    if limits:
+        apply_limits(limits)
+    if limits.get("cpu_time") is not None:
+        dump_stacks_before(signal.SIGXCPU)
+
+
+def _handshake(port: Port, stacks: int | None) -> Mapping[str, Any]:
     """Introduce this worker; return the configuration the host answers with."""
     info = {
         "language": "python",
         "python": platform.python_version(),
         "runtime": __version__,
         "features": own_features(),
+        "stacks": stacks,
     }
     port.send(message_frame(FrameType.HELLO, 0, list(PROTOCOL_VERSIONS), os.getpid(), info))
     frames: list[Frame] = []

@@ -1,0 +1,102 @@
+"""The host's side of a stack dump: signal a worker, wait until it has written, read what it wrote.
+
+A worker that can do it registers a handler of ``faulthandler`` for ``STACKS_SIGNAL``, which writes
+into an anonymous file of the worker's, and tells the number of that file's descriptor when it
+introduces itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Final
+
+#: Real-time, so that it collides with nothing a program uses by habit; None where there is none.
+STACKS_SIGNAL: Final = getattr(signal, "SIGRTMAX", None)
+STACKS_FILE: Final = "snakepit-stacks"
+_MOST_BYTES: Final = 1 << 20
+_PAUSE: Final = 0.002
+
+
+class StacksUnavailable(Exception):
+    """The stacks can't be had; the text says why."""
+
+
+async def dump_stacks(pid: int, fd: int, patience: float) -> str:
+    """The Python stacks of all threads of a worker, whatever they do.
+
+    Args:
+        pid: the worker's process.
+        fd: the number of the file's descriptor in the worker.
+        patience: seconds it may take; a stopped process takes for ever.
+
+    Raises:
+        StacksUnavailable: the process is gone, or does not react, or is no such worker.
+    """
+    try:
+        return await _dump(pid, fd, patience)
+    except OSError as error:
+        raise StacksUnavailable(f"process {pid} can't be looked into: {error}") from error
+
+
+async def _dump(pid: int, fd: int, patience: float) -> str:
+    if STACKS_SIGNAL is None:
+        raise StacksUnavailable("this system has no real-time signals")
+    process = os.pidfd_open(pid)
+    try:
+        path = f"/proc/{pid}/fd/{fd}"
+        # The file proves that the number still belongs to the worker, so the pidfd does, too.
+        if STACKS_FILE not in os.readlink(path):
+            raise StacksUnavailable(f"process {pid} has no file for stacks as descriptor {fd}")
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            end = time.monotonic() + patience
+            # A thread that takes the signal, and has not been sent one that it still owes.
+            await _until(lambda: not _is_pending(pid) and bool(_takers(pid)), pid, end)
+            os.ftruncate(file, 0)
+            takers = _takers(pid)
+            signal.pidfd_send_signal(process, STACKS_SIGNAL)
+            # The handler's own end can't be seen in what it writes. But the kernel blocks the
+            # signal in the thread that handles it, until the handler has returned.
+            await _until(
+                lambda: (
+                    not _is_pending(pid) and os.fstat(file).st_size > 0 and takers <= _takers(pid)
+                ),
+                pid,
+                end,
+            )
+            return os.pread(file, _MOST_BYTES, 0).decode(errors="replace")
+        finally:
+            os.close(file)
+    finally:
+        os.close(process)
+
+
+async def _until(condition: Callable[[], bool], pid: int, end: float) -> None:
+    while not condition():
+        if time.monotonic() > end:
+            raise StacksUnavailable(f"process {pid} did not react in time")
+        await asyncio.sleep(_PAUSE)
+
+
+def _takers(pid: int) -> set[str]:
+    """The threads that would take the signal now."""
+    tasks = os.listdir(f"/proc/{pid}/task")
+    return {task for task in tasks if not _has_signal(f"/proc/{pid}/task/{task}/status", "SigBlk")}
+
+
+def _is_pending(pid: int) -> bool:
+    return _has_signal(f"/proc/{pid}/status", "ShdPnd")
+
+
+def _has_signal(path: str, field: str) -> bool:
+    """Whether the signal is in one of the sets of signals of a thread; true if it has ended."""
+    try:
+        with open(path) as file:
+            (mask,) = (line.split()[1] for line in file if line.startswith(field))
+    except OSError:
+        return True
+    return bool(int(mask, 16) >> (int(STACKS_SIGNAL or 0) - 1) & 1)
