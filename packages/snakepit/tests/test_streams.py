@@ -160,7 +160,9 @@ async def test_71_exactly_the_items_before_an_error_arrive(
         assert (caught.value.remote_type or "").rpartition(".")[2] == remote_type
         with pytest.raises(StopAsyncIteration):
             await anext(stream)
-        assert await pool.execute("pid", timeout=5) == before
+        # Only a worker without memory is suspect.
+        stays = raised != "MemoryError"
+        assert (await pool.execute("pid", timeout=5) == before) is stays
 
 
 @BOTH_PROFILES
