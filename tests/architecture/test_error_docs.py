@@ -1,4 +1,4 @@
-"""docs/errors.md lists every error class as it is, and docs/faults.md every test of a fault."""
+"""docs/errors.md lists every error class as it is."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from source_tree import ROOT, SOURCES, library_files, parse
 from snakepit import SnakepitError
 
 ERRORS = ROOT / "docs/errors.md"
-FAULTS = ROOT / "docs/faults.md"
-FAULT_TESTS = ROOT / "packages/snakepit/tests/test_pool_faults.py"
 RESERVED = "Not raised by this version"
 BASES = "Bases"
 # Made by the registry when an error arrives from another process.
@@ -125,12 +123,3 @@ def test_wrong_rows_are_found() -> None:
     text = ERRORS.read_text().replace("| `worker_lost` | unknown |", "| `worker_lost` | none |")
     wrong = {row for _, row in documented(text)} - set(map(row_of, error_classes()))
     assert {row.name for row in wrong} == {"WorkerLost"}
-
-
-def test_every_fault_test_is_documented_under_its_number() -> None:
-    rows = re.findall(r"^\| ([\d-]+) \|.*\| ([^|]*) \|$", FAULTS.read_text(), re.MULTILINE)
-    listed = [(number, name) for number, names in rows for name in re.findall(r"`(\w+)`", names)]
-    tests = re.findall(
-        r"^(?:async )?def (test_(?:(\d+)_)?\w+)", FAULT_TESTS.read_text(), re.MULTILINE
-    )
-    assert sorted(listed) == sorted((number or "-", name) for name, number in tests)
