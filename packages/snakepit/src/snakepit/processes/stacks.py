@@ -14,9 +14,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-#: Real-time, so that it collides with nothing a program uses by habit; None where there is none.
-STACKS_SIGNAL: Final = getattr(signal, "SIGRTMAX", None)
-STACKS_FILE: Final = "snakepit-stacks"
+from snakepit.worker.stacks import STACKS_FILE, STACKS_SIGNAL
+
 _MOST_BYTES: Final = 1 << 20
 _PAUSE: Final = 0.002
 

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
 from snakepit.errors import ProtocolError, error_to_wire
-from snakepit.limits import apply_limits
 from snakepit.version import __version__
 from snakepit.wire.exchange import SEGMENTS_FEATURE, common_features, own_features
 from snakepit.wire.frames import PROTOCOL_VERSIONS, Frame, FrameType
@@ -21,6 +20,7 @@ from snakepit.wire.messages import message_frame, read_body, value_frame
 from snakepit.worker.concurrent import ConcurrentEngine
 from snakepit.worker.context import mark_deadlines
 from snakepit.worker.control import start_control_thread
+from snakepit.worker.limits import apply_limits
 from snakepit.worker.marks import WORKER_VARIABLE, DeadlineMark
 from snakepit.worker.port import Port
 from snakepit.worker.registry import Command, commands_of

@@ -15,8 +15,9 @@ import signal
 import sys
 from typing import Final
 
-from snakepit.processes.stacks import STACKS_FILE, STACKS_SIGNAL
-
+#: Real-time, so that it collides with nothing a program uses by habit; None where there is none.
+STACKS_SIGNAL: Final = getattr(signal, "SIGRTMAX", None)
+STACKS_FILE: Final = "snakepit-stacks"
 # Kept open although the program may close its standard streams.
 _STDERR: Final = 2
 

@@ -1,0 +1,53 @@
+"""The limits that the kernel sets to what this worker uses."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Mapping
+from typing import Any, Final
+
+from snakepit.errors import ConfigurationError
+
+# The signal comes at the limit; a process that ignores it is killed this many seconds later.
+_CPU_GRACE: Final = 5
+_KIB: Final = 1024
+
+
+def apply_limits(limits: Mapping[str, Any]) -> None:
+    """Set the limits that a host told this process.
+
+    Raises:
+        ConfigurationError: the process uses more memory already than it may, or may not have as
+            much as a limit says.
+    """
+    try:
+        if (memory := limits.get("memory")) is not None:
+            _require_room(memory)
+            resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+        if (cpu_time := limits.get("cpu_time")) is not None:
+            resource.setrlimit(resource.RLIMIT_CPU, (cpu_time, cpu_time + _CPU_GRACE))
+        if (open_files := limits.get("open_files")) is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
+    except (ValueError, OSError) as error:
+        raise ConfigurationError(
+            f"the resource limits {dict(limits)} can't be set: {error}"
+        ) from error
+
+
+def _require_room(memory: int) -> None:
+    used = _writable_memory()
+    if used >= memory:
+        raise ConfigurationError(
+            f"a worker may use {memory} bytes of memory by its limit, and has {used} at its start; "
+            "raise ResourceLimits.memory, or preload less",
+            details={"limit": memory, "used": used},
+        )
+
+
+def _writable_memory() -> int:
+    try:
+        with open("/proc/self/status") as file:
+            (kib,) = (int(line.split()[1]) for line in file if line.startswith("VmData"))
+    except OSError:
+        return 0  # a system that does not tell
+    return kib * _KIB
