@@ -75,7 +75,9 @@ async def test_57_a_drain_ends_in_time_when_everything_is_stuck() -> None:
     start = time.monotonic()
     await pool.aclose(timeout=0.5)
     assert time.monotonic() - start < 5.0
-    assert all(isinstance(error, PoolClosed) for error in await outcomes_of(*stuck, waiting))
+    errors = await outcomes_of(*stuck, waiting)
+    assert all(isinstance(error, PoolClosed) for error in errors)
+    assert [error.outcome for error in errors] == [*["unknown"] * 3, "none"]
     await settled(lambda: not any(map(alive, pids)), "the whole tree is gone")
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from snakepit.calls import Call, CallEvent, CallOutcome, CallState
 from snakepit.deadlines import Deadlines, timeout_error
 from snakepit.errors import (
+    Outcome,
     PoolBroken,
     PoolSaturated,
     QueueTimeout,
@@ -324,7 +325,14 @@ class Dispatcher:
 
     def end_all(self, error: Callable[[], SnakepitError]) -> None:
         """Answer every call that has not ended with an error, and have its work stopped."""
-        self._fail_all([*self.scheduler.waiting(), *self.running], lambda _: error())
+
+        def ended(call: Call) -> SnakepitError:
+            ending = error()
+            if call.started_at is not None:
+                ending.outcome = Outcome.UNKNOWN
+            return ending
+
+        self._fail_all([*self.scheduler.waiting(), *self.running], ended)
 
     def _fail_all(self, calls: Sequence[Call], error: Callable[[Call], SnakepitError]) -> None:
         """Answer calls with an error each, and have their work stopped. None of them starts."""
