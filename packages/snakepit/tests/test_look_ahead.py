@@ -175,6 +175,22 @@ async def test_a_call_sent_ahead_ends_at_its_deadline_and_keeps_its_worker() -> 
         assert await pool.execute("pid") == before
 
 
+async def test_calls_behind_a_late_one_that_can_not_be_stopped_do_not_keep_its_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("snakepit.supervision.workforce._RETIRE_PATIENCE", 3600.0)
+    async with new_pool(heartbeat=None, cancel_grace=0.05) as pool:
+        await make_short(pool, "pid")
+        frozen = await pool.execute("pid")
+        send_signal(pool.workers()[0], signal.SIGSTOP)
+        late = asyncio.create_task(pool.execute("pid", timeout=0.1))
+        behind = [asyncio.create_task(pool.execute("pid")) for _ in range(3)]
+        with pytest.raises(CallTimeout):
+            await late
+        (successor,) = set(await asyncio.wait_for(asyncio.gather(*behind), 20.0))
+    assert successor != frozen
+
+
 async def test_calls_to_a_frozen_worker_go_elsewhere_when_it_dies() -> None:
     async with new_pool() as pool:
         await make_short(pool, "nap")

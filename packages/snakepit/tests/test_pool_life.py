@@ -273,3 +273,19 @@ async def test_a_broken_pools_waiting_calls_end_with_its_last_worker() -> None:
         await asyncio.gather(stuck, return_exceptions=True)
         with pytest.raises(PoolBroken):
             await asyncio.wait_for(waiting, 10)
+
+
+async def test_a_pool_raises_in_a_fork_of_its_host_and_goes_on_in_the_host() -> None:
+    async with new_pool() as pool:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                pool.execute("pid").send(None)
+            except PoolBroken:
+                code = 0
+            finally:
+                os._exit(code)
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert await pool.execute("pid", timeout=10.0)

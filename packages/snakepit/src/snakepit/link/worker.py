@@ -131,8 +131,11 @@ class WorkerProcess:
 
     @property
     def wanted(self) -> int:
-        """Calls whose callers still wait."""
-        return sum(call.outcome is None for call in self._calls.values())
+        """Calls that would be lost with the process: they may have started, and their callers wait.
+        What it can't have started is called back at its end.
+        """
+        waited_for = sum(call.outcome is None for call in self._calls.values())
+        return waited_for - len(self._unstarted())
 
     @property
     def shared_memory_bytes(self) -> int:
