@@ -32,7 +32,8 @@ def new_pool(
     functions = {"answer": answer, **options.pop("host_functions", {})}
     return Pool(
         PythonAdapter(target, **(adapter or {})),
-        **{"size": 2, "host_functions": functions, **options},
+        # What is killed here is mostly killed from outside, again and again in the same call.
+        **{"size": 2, "host_functions": functions, "quarantine_after": None, **options},
     )
 
 

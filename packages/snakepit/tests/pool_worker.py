@@ -124,6 +124,11 @@ class Worker:
             self.stopped_by = "generator closed"
 
     @snakepit.command
+    def count_and_die(self, n: int) -> Iterator[int]:
+        yield from range(n)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @snakepit.command
     async def async_count(self, n: int) -> AsyncIterator[int]:
         for i in range(n):
             yield i

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from snakepit.python_adapter import PythonAdapter
     from snakepit.session import Session, generate_session_id
     from snakepit.stats import PoolStats, WorkerInfo
+    from snakepit.supervision.health import Health
     from snakepit.supervision.heartbeat import Heartbeat
     from snakepit.supervision.recycling import RecyclePolicy
     from snakepit.worker.context import CallContext, current_call
@@ -32,6 +33,7 @@ __all__ = [
     "CallContext",
     "CallOptions",
     "Explanation",
+    "Health",
     "Heartbeat",
     "HostCall",
     "Pool",
@@ -57,6 +59,7 @@ _HOMES = {
     "CallContext": "worker.context",
     "CallOptions": "adapter",
     "Explanation": "explain",
+    "Health": "supervision.health",
     "Heartbeat": "supervision.heartbeat",
     "HostCall": "nesting",
     "Pool": "pool",

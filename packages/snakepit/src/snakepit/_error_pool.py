@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from snakepit._error_base import PUBLIC_MODULE, Outcome, SnakepitError
+from snakepit._error_base import PUBLIC_MODULE, SnakepitError
 
 
 class PoolError(SnakepitError):
@@ -100,11 +100,20 @@ class NoWorkersAvailable(PoolError):
 
 
 class PoisonCall(PoolError):
-    """The call has killed several workers and is not sent again. Examine its arguments."""
+    """The call has killed workers before and was not sent to one more. See the cause, correct it,
+    then ``reload`` the pool; or send other arguments."""
 
     __module__ = PUBLIC_MODULE
     code = "poison_call"
-    outcome = Outcome.UNKNOWN
+
+    @classmethod
+    def of(cls, command: str, *, crashes: int, refused_s: float) -> PoisonCall:
+        """Return the error for ``command``, which is refused for ``refused_s`` more seconds."""
+        return cls(
+            f"{command!r} with these arguments ran in {crashes} workers that crashed, and is "
+            f"refused for {refused_s:.0f} s; see the cause, correct it and reload the pool",
+            details={"command": command, "crashes": crashes, "refused_s": refused_s},
+        )
 
 
 class CircuitOpen(PoolError):

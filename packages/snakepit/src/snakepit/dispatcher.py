@@ -12,16 +12,19 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
+from snakepit._logs import steady_logger
 from snakepit.calls import Call, CallEvent, CallOutcome, CallState
 from snakepit.deadlines import Deadlines, timeout_error
 from snakepit.errors import (
     Outcome,
+    PoisonCall,
     PoolBroken,
     PoolSaturated,
     QueueTimeout,
     SessionWorkerUnavailable,
     SnakepitError,
     WorkerBusy,
+    WorkerError,
     as_typed,
 )
 from snakepit.explain import Explanation, explain
@@ -32,9 +35,11 @@ from snakepit.readiness import Readiness
 from snakepit.scheduler import Scheduler
 from snakepit.spin import AdaptiveSpin
 from snakepit.stats import Counters
+from snakepit.supervision.quarantine import Quarantine
 from snakepit.supervision.workforce import Workforce
 from snakepit.wire.credit import Credit
 
+logger = steady_logger("snakepit.pool")
 # How many calls in a row may be answered without a turn of the event loop, so that looking for
 # answers starves nobody.
 _ANSWERS_A_TURN = 8
@@ -52,6 +57,7 @@ class Dispatcher:
         cancel_grace: float,
         look_ahead: int,
         spin: float,
+        quarantine: Quarantine,
     ) -> None:
         self.workforce = workforce
         self.scheduler = scheduler
@@ -59,6 +65,7 @@ class Dispatcher:
         self.running: set[Call] = set()
         self.readiness = Readiness()
         self.name = name
+        self.quarantine = quarantine
         self._grace = cancel_grace
         self._deadlines = Deadlines()
         self._timer: asyncio.TimerHandle | None = None
@@ -77,8 +84,10 @@ class Dispatcher:
         lender = find_lender(call, self.running, self.scheduler) if call.chain else None
         if lender is None:
             try:
+                if self.quarantine.suspects:
+                    self.quarantine.require_harmless(call, call.submitted_at)
                 worker_id = self.scheduler.submit(call, short=self._is_short(call))
-            except (PoolSaturated, SessionWorkerUnavailable, WorkerBusy):
+            except (PoisonCall, PoolSaturated, SessionWorkerUnavailable, WorkerBusy):
                 self.counters.refused += 1
                 raise
         else:
@@ -99,6 +108,8 @@ class Dispatcher:
         call.worker_id = worker_id
         self.running.add(call)
         try:
+            if self.quarantine.suspects:  # perhaps since it was queued
+                self.quarantine.require_harmless(call, now)
             self.workforce.workers[worker_id].start_call(call)
         except BaseException as error:
             # What could not be sent holds no slot, whatever the reason.
@@ -182,6 +193,13 @@ class Dispatcher:
                 if self._recall_timer is None:
                     self._watch_for_slow_calls()
 
+    def calls_crashed(self, calls: Sequence[Call], error: WorkerError) -> None:
+        """A worker crashed while it ran these. (WorkforceOwner)"""
+        for command in self.quarantine.record_crash(calls, error, time.monotonic()):
+            logger.error(
+                "pool %s: a call of %r is refused from now on: %s", self.name, command, error
+            )
+
     def calls_recalled(self, worker_id: str, calls: Sequence[Call]) -> None:
         """A worker has not started these and will not; the first was sent first.
         (WorkforceOwner)
@@ -213,6 +231,8 @@ class Dispatcher:
             self.counters.count(call.outcome)
         if call.outcome is CallOutcome.SUCCEEDED:
             self._times.record(call.command, call.ran_s)
+            if self.quarantine.suspects:
+                self.quarantine.acquit(call)
         if not self.running and self.is_idle():
             self._idle.set()
 

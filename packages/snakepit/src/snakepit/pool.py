@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
@@ -34,7 +35,9 @@ from snakepit.scheduler import SESSION_LIMIT, Scheduler
 from snakepit.spin import DEFAULT_SPIN
 from snakepit.stats import PoolStats, WorkerInfo
 from snakepit.supervision.face import SupervisedPool
+from snakepit.supervision.health import Health, HealthFacts, judge
 from snakepit.supervision.heartbeat import Heartbeat
+from snakepit.supervision.quarantine import DEFAULT_LIMIT, Quarantine
 from snakepit.supervision.recycling import RecyclePolicy
 from snakepit.supervision.workforce import Workforce
 from snakepit.worker.target import import_is_running
@@ -97,6 +100,8 @@ class Pool(CallingPool, SupervisedPool):
             ones in a thread.
         recycle: when to replace workers that are healthy; by default never.
         heartbeat: how frozen and deadlocked workers are found; None to look for none.
+        quarantine_after: after how many crashes of workers that ran it a call, known by its command
+            and arguments, is refused with PoisonCall for ten minutes; None for never.
 
     Raises:
         ConfigurationError: an option has an impossible value.
@@ -128,6 +133,7 @@ class Pool(CallingPool, SupervisedPool):
         host_functions: Mapping[str, HostFunction] | None = None,
         recycle: RecyclePolicy | None = None,
         heartbeat: Heartbeat | None = _DEFAULT_HEARTBEAT,
+        quarantine_after: int | None = DEFAULT_LIMIT,
     ) -> None:
         require_valid(adapter)
         self.name = name
@@ -160,6 +166,7 @@ class Pool(CallingPool, SupervisedPool):
             cancel_grace=seconds("cancel_grace", cancel_grace),
             look_ahead=whole_number("look_ahead", look_ahead, least=0),
             spin=seconds("spin", spin, zero=True),
+            quarantine=Quarantine(quarantine_after),
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._owner_pid = 0
@@ -264,7 +271,8 @@ class Pool(CallingPool, SupervisedPool):
         """Have the workers run the code as it is now, for instance after an edit.
 
         A new template imports it first; then every worker is replaced, its successor first, and
-        ends after the calls it has. No call fails. Returns when all successors are ready.
+        ends after the calls it has. No call fails. Returns when all successors are ready. Calls
+        that were refused because they had killed workers are taken again.
 
         Raises:
             WorkerStartFailed: the new code can't be imported or constructed; its cause says why.
@@ -278,6 +286,7 @@ class Pool(CallingPool, SupervisedPool):
         if self._state is not PoolState.OPEN:
             raise PoolClosed(f"pool {self.name!r} {_WHY_CLOSED[self._state]}")
         await self._workforce.reload()
+        self._dispatcher.quarantine.clear()
 
     async def aclose(self, *, drain: bool = True, timeout: float | timedelta = 10.0) -> None:
         """Refuse new calls, let those in flight finish for up to ``timeout`` seconds, then end
@@ -354,6 +363,28 @@ class Pool(CallingPool, SupervisedPool):
             session_misses=self._scheduler.session_misses,
             **asdict(self._dispatcher.counters),
         )
+
+    def health(self) -> Health:
+        """Whether the pool lives and takes calls; for the probes of what runs this process.
+
+        Example::
+
+            health = pool.health()
+            status = 200 if health.ready else 503
+        """
+        workforce = self._workforce
+        facts = HealthFacts(
+            takes_calls=self._state is PoolState.OPEN,
+            may_take_calls=self._state in (PoolState.NEW, PoolState.STARTING),
+            why_not=_WHY_CLOSED.get(self._state, ""),
+            is_foreign=self._loop is not None and self._is_foreign_process(),
+            broken=workforce.broken,
+            failures=workforce.budget.failures,
+            is_looping=workforce.budget.is_looping(time.monotonic()),
+            open_workers=self._scheduler.open_workers,
+            starting=workforce.starting,
+        )
+        return judge(facts)
 
     def workers(self) -> list[WorkerInfo]:
         """The workers that are ready, oldest first."""

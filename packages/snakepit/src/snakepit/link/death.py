@@ -51,7 +51,8 @@ class Death:
     @property
     def was_a_crash(self) -> bool:
         """Whether it ended while it worked, for a cause that its code may have given."""
-        return self.kill is None and self.phase == "call"
+        killed = self.kill is not None or self.report.reason is not None
+        return self.phase == "call" and not killed and not self._used_up_its_cpu_time
 
     def error(self) -> WorkerError:
         """The error for one of its calls, a new one each time."""

@@ -60,6 +60,9 @@ class WorkerEvents(Protocol):
     def calls_recalled(self, worker_id: str, calls: Sequence[Call]) -> None:
         """The worker has not started these calls, and will not; the first was sent first."""
 
+    def calls_crashed(self, calls: Sequence[Call], error: WorkerError) -> None:
+        """The worker crashed while it ran these, which have not ended yet."""
+
     def worker_dying(self, worker_id: str) -> None:
         """The worker can't take calls any more; those it has are about to end."""
 
@@ -238,6 +241,8 @@ class WorkerProcess:
         unstarted = self._unstarted()
         for call in unstarted:
             del self._calls[call.wire_id]
+        if self._events is not None and self._calls and death.was_a_crash:
+            self._events.calls_crashed(tuple(self._calls.values()), death.error())
         for call in tuple(self._calls.values()):
             error = death.error()
             error.retryable = call.idempotent

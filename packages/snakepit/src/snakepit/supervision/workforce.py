@@ -68,6 +68,9 @@ class WorkforceOwner(Protocol):
     def call_ended(self, call: Call) -> None:
         """A worker has ended a call, and its caller is answered."""
 
+    def calls_crashed(self, calls: Sequence[Call], error: WorkerError) -> None:
+        """A worker crashed while it ran these, which have not ended yet."""
+
     def calls_recalled(self, worker_id: str, calls: Sequence[Call]) -> None:
         """A worker has not started these calls, and will not; the first was sent first."""
 
@@ -288,6 +291,11 @@ class Workforce:
         member = self.members.get(worker_id)
         if member is not None and member.standing is not Standing.SERVING:
             self._end_if_unwanted(worker_id, member)
+
+    def calls_crashed(self, calls: Sequence[Call], error: WorkerError) -> None:
+        """Pass on which calls may have killed a worker."""
+        if self._owner is not None:
+            self._owner.calls_crashed(calls, error)
 
     def worker_dying(self, worker_id: str) -> None:
         """See to it that no slot freed by the death gets a call."""
