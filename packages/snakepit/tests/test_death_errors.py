@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from snakepit.errors import ResourceLimitExceeded, WorkerError, WorkerHung, WorkerLost
@@ -43,6 +45,26 @@ def test_only_an_end_of_its_own_during_a_call_is_a_crash() -> None:
     assert death(report).was_a_crash
     assert not death(report, phase="idle").was_a_crash
     assert not death(report, Kill("deadline")).was_a_crash
+
+
+@pytest.mark.parametrize(
+    ("signal", "kill", "oom_kills", "hint"),
+    [
+        ("SIGKILL", None, 1, "out of memory?"),
+        ("SIGKILL", None, 0, "killed from outside"),
+        ("SIGKILL", Kill("late"), 1, ""),
+        ("SIGSEGV", None, 1, ""),
+    ],
+)
+def test_a_kill_by_somebody_else_has_a_guess_by_whom(
+    signal: str, kill: Kill | None, oom_kills: int, hint: str
+) -> None:
+    seen = replace(death(ExitReport(signal=signal), kill), oom_kills=oom_kills)
+    error = seen.error()
+    assert isinstance(error, WorkerLost)
+    assert error.hint.startswith(hint)
+    assert bool(error.hint) == bool(hint)
+    assert error.hint in str(error)
 
 
 def test_the_message_shows_the_end_of_the_output_and_the_details_all() -> None:

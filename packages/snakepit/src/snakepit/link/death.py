@@ -46,13 +46,23 @@ class Death:
     kill: Kill | None
     phase: str
     last_output: str
-    hint: str = ""
+    #: How many processes the kernel has killed for want of memory while it lived.
+    oom_kills: int = 0
 
     @property
     def was_a_crash(self) -> bool:
         """Whether it ended while it worked, for a cause that its code may have given."""
         killed = self.kill is not None or self.report.reason is not None
         return self.phase == "call" and not killed and not self._used_up_its_cpu_time
+
+    @property
+    def hint(self) -> str:
+        """Who may have ended it, where nobody has said so."""
+        if self.report.signal != "SIGKILL" or self.kill or self.report.reason:
+            return ""
+        if self.oom_kills:
+            return "out of memory? The kernel has killed a process for want of it meanwhile"
+        return "killed from outside, by an operator or a supervisor?"
 
     def error(self) -> WorkerError:
         """The error for one of its calls, a new one each time."""

@@ -24,6 +24,7 @@ from snakepit.link.connection import FrameConnection
 from snakepit.link.control import ControlConnection
 from snakepit.link.death import Death, Kill, ran_out_of_memory
 from snakepit.link.host_calls import HostCalls, HostFunction
+from snakepit.processes.linux import count_oom_kills
 from snakepit.processes.output import OutputTail
 from snakepit.processes.stacks import StacksUnavailable, dump_stacks
 from snakepit.processes.tree import CAUSE_PATIENCE, ExitReport, ProcessTree
@@ -107,6 +108,7 @@ class WorkerProcess:
         self._stacks_fd: Any = None
         self._stacks_lock = asyncio.Lock()
         self._kill: Kill | None = None
+        self._oom_kills = count_oom_kills()
         self._output = OutputTail(ends.output, f"worker {worker_id}")
         self._data = FrameConnection(ends.data, self._on_frame, self._on_closed)
         self._control = ControlConnection(ends.control, self._on_control_frame, self._on_closed)
@@ -236,6 +238,7 @@ class WorkerProcess:
             kill=self._kill,
             phase="call" if self._calls else "idle",
             last_output=self._output.text(self._first_start()),
+            oom_kills=count_oom_kills() - self._oom_kills,
         )
         self._host_calls.cancel_all()
         unstarted = self._unstarted()

@@ -45,6 +45,18 @@ def die_with_parent(parent: int, *, through: int | None = None, patience: float 
         os._exit(1)
 
 
+def count_oom_kills() -> int:
+    """How many processes this machine's kernel has killed so far because memory ran out, in this
+    container or another; 0 where it does not say.
+    """
+    try:
+        with open("/proc/vmstat") as file:
+            counters = dict(line.split() for line in file)
+        return int(counters.get("oom_kill", 0))
+    except OSError:
+        return 0
+
+
 def children_of(pid: int) -> list[int]:
     """The children of a process, zombies included; empty if that can't be read."""
     found: list[int] = []
