@@ -70,8 +70,13 @@ async def in_all_ways(
         faults = [closing.enter_context(Fault(phase, action, times=0)) for action in DEATHS]
         adapter = FaultyAdapter(WORKER, faults=faults)
         functions = {"answer": answer}
+        # Each fault kills a worker in the same call.
         async with Pool(
-            adapter, size=size, concurrency=concurrency, host_functions=functions
+            adapter,
+            size=size,
+            concurrency=concurrency,
+            host_functions=functions,
+            quarantine_after=None,
         ) as pool:
             await fresh_calls(pool)
             before = Baseline.take()

@@ -119,7 +119,7 @@ async def test_await_ready_ends_when_the_pool_is_closed() -> None:
 
 @pytest.mark.slow
 async def test_await_ready_fails_when_the_workers_keep_dying() -> None:
-    async with Pool(adapter(), size=1) as pool:
+    async with Pool(adapter(), size=1, quarantine_after=None) as pool:
         for _ in range(8):
             with pytest.raises((WorkerLost, PoolBroken)):
                 await pool.execute("die", {"number": int(signal.SIGKILL)})

@@ -301,7 +301,7 @@ async def test_11_a_crash_storm_loses_no_call() -> None:
 
 
 async def test_12_workers_that_always_die_break_the_pool_instead_of_burning_cpu() -> None:
-    async with new_pool(size=1) as pool:
+    async with new_pool(size=1, quarantine_after=None) as pool:
         errors: list[Exception] = []
         while not any(isinstance(error, PoolBroken) for error in errors):
             try:

@@ -259,7 +259,7 @@ async def test_blocked_host_functions_starve_no_others() -> None:
 
 @pytest.mark.slow
 async def test_a_broken_pools_waiting_calls_end_with_its_last_worker() -> None:
-    async with new_pool(size=2, cancel_grace=0.1) as pool:
+    async with new_pool(size=2, cancel_grace=0.1, quarantine_after=None) as pool:
         stuck = asyncio.create_task(pool.execute("stubborn"))
         await until(lambda: pool.stats().running == 1, "one is stuck")
         killers = [
