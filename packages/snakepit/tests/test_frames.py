@@ -30,7 +30,7 @@ from snakepit.wire.frames import (
 )
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "frames.json").read_text())
-BUFFER = len(FrameDecoder().writable())
+BUFFER = len(FrameDecoder().space)
 
 FRAMES = st.builds(
     Frame,
@@ -153,10 +153,10 @@ def test_the_buffer_grows_for_a_large_frame_and_shrinks_after_it() -> None:
     data = bytes_of(large)
     decoder = FrameDecoder()
     assert decoder.feed(data[:-1]) == []
-    assert len(decoder.writable()) >= 1
-    assert decoder.pending_bytes + len(decoder.writable()) > len(data)
+    assert len(decoder.space) >= 1
+    assert decoder.pending_bytes + len(decoder.space) > len(data)
     assert decoder.feed(data[-1:]) == [large]
-    assert len(decoder.writable()) == BUFFER
+    assert len(decoder.space) == BUFFER
 
 
 def test_a_frame_that_just_fills_the_buffer_leaves_room_to_read() -> None:
@@ -166,11 +166,11 @@ def test_a_frame_that_just_fills_the_buffer_leaves_room_to_read() -> None:
     decoder = FrameDecoder()
     assert decoder.feed(data) == [frame]
     decoder.feed(data[:-1])
-    assert len(decoder.writable()) == 1
+    assert len(decoder.space) == 1
     one_more = bytes_of(Frame(FrameType.RESULT, 0, 1, b"x" * (BUFFER - HEADER_BYTES + 1)))
     larger = FrameDecoder()
     assert larger.feed(one_more[:BUFFER]) == []
-    assert len(larger.writable()) > 0
+    assert len(larger.space) > 0
     assert [len(found.body) for found in larger.feed(one_more[BUFFER:])] == [
         BUFFER - HEADER_BYTES + 1
     ]

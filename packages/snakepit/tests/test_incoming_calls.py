@@ -19,17 +19,25 @@ from snakepit.worker.calls import IncomingCalls, Turn, select_command
 from snakepit.worker.registry import commands_of
 
 
+def start(calls: IncomingCalls, call_id: int) -> Turn:
+    """Start a call, and see that it is registered if it really starts."""
+    registered: list[int] = []
+    turn = calls.start(call_id, registered.append, call_id)
+    assert registered == ([call_id] if turn is Turn.START else [])
+    return turn
+
+
 def test_a_call_that_nobody_cancels_starts() -> None:
     calls = IncomingCalls()
     calls.received(1)
-    assert calls.start(1) is Turn.START
+    assert start(calls, 1) is Turn.START
 
 
 def test_cancelled_before_it_arrives_it_never_starts() -> None:
     calls = IncomingCalls()
     assert calls.withdraw(1)
     calls.received(1)
-    assert calls.start(1) is Turn.DROP
+    assert start(calls, 1) is Turn.DROP
 
 
 def test_cancelled_while_it_waits_it_never_starts() -> None:
@@ -37,20 +45,20 @@ def test_cancelled_while_it_waits_it_never_starts() -> None:
     calls.received(1)
     assert calls.withdraw(1)
     assert not calls.withdraw(1), "whoever withdraws a call answers for it, so only one may"
-    assert calls.start(1) is Turn.DROP
+    assert start(calls, 1) is Turn.DROP
 
 
 def test_withdrawn_without_an_answer_it_gets_one_on_its_arrival() -> None:
     calls = IncomingCalls()
     assert calls.withdraw(1, Turn.REFUSE)
     calls.received(1)
-    assert calls.start(1) is Turn.REFUSE
+    assert start(calls, 1) is Turn.REFUSE
 
 
 def test_cancelled_while_it_runs_it_is_for_the_engine_to_stop() -> None:
     calls = IncomingCalls()
     calls.received(1)
-    assert calls.start(1) is Turn.START
+    assert start(calls, 1) is Turn.START
     assert not calls.withdraw(1)
 
 
@@ -59,10 +67,10 @@ def test_a_cancellation_that_comes_after_the_end_changes_nothing(ended_id: int) 
     calls = IncomingCalls()
     for call_id in (1, 3):
         calls.received(call_id)
-        assert calls.start(call_id) is Turn.START
+        assert start(calls, call_id) is Turn.START
     assert not calls.withdraw(ended_id)
     calls.received(5)
-    assert calls.start(5) is Turn.START
+    assert start(calls, 5) is Turn.START
 
 
 def test_a_cancellation_hits_only_its_own_call() -> None:
@@ -73,7 +81,7 @@ def test_a_cancellation_hits_only_its_own_call() -> None:
     assert calls.withdraw(7)
     calls.received(5)
     calls.received(7)
-    turns = [calls.start(call_id) for call_id in (1, 3, 5, 7)]
+    turns = [start(calls, call_id) for call_id in (1, 3, 5, 7)]
     assert turns == [Turn.START, Turn.DROP, Turn.START, Turn.DROP]
 
 
@@ -103,7 +111,7 @@ def test_of_cancellation_and_start_whichever_is_first_wins(data: st.DataObject) 
         elif step == "start":
             call_id = waiting.pop(0)
             turn = Turn.DROP if call_id in withdrawn else Turn.START
-            assert calls.start(call_id) is turn
+            assert start(calls, call_id) is turn
             started.add(call_id)
         else:
             call_id = cancelling.pop(0)

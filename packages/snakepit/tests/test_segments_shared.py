@@ -193,7 +193,7 @@ class Channel:
         self.exchange = SegmentExchange(lambda _: None, lambda *_: True, no_fetch, lambda: None)
 
     def read(self) -> None:
-        size, descriptors = receive(self.sock, self.decoder.writable())
+        size, descriptors = receive(self.sock, self.decoder.space)
         self.exchange.arrived(descriptors)
         for frame in self.decoder.received(size):
             assert self.exchange.handle(frame)

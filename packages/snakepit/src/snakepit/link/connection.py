@@ -116,7 +116,7 @@ class FrameConnection:
     def _read(self) -> bool:
         """Handle one read; False when there was nothing, or the connection ended."""
         try:
-            count = self._sock.recv_into(self._decoder.writable())
+            count = self._sock.recv_into(self._decoder.space)
         except BlockingIOError:
             return False
         except OSError:

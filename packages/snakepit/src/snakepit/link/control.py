@@ -76,7 +76,7 @@ class ControlConnection(FrameConnection):
 
     def _read(self) -> bool:
         try:
-            received = receive(self._sock, self._decoder.writable())
+            received = receive(self._sock, self._decoder.space)
         except BlockingIOError:
             return False
         except OSError:

@@ -291,7 +291,7 @@ class FaultyPort(Port):
                 continue
             command = next(iter(map(_command_of, FrameDecoder().feed(waiting[offset:]))), None)
             for fault in self._plan.claimed("header_half_read", command):
-                count = self._sock.recv_into(self._decoder.writable(), offset + _HALF_HEADER)
+                count = self._sock.recv_into(self._decoder.space, offset + _HALF_HEADER)
                 frames = self._decoder.received(count)
                 fault.strike(command)
                 return frames

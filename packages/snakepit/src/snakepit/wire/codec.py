@@ -50,7 +50,7 @@ Everything runs in the calling thread; all functions may be called from several 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgpack
@@ -101,7 +101,7 @@ def encode(value: Any, *, root: str = "value", limit: int = MAX_PAYLOAD_BYTES) -
 
 
 def encode_fields(
-    fields: Iterable[Any],
+    fields: list[Any],
     names: Sequence[str],
     *,
     segments: OutgoingSegments | None = None,
@@ -117,28 +117,38 @@ def encode_fields(
         body = encode_fields(["work", {"x": 1}], ["command", "args"])
         assert decode(body) == ["work", {"x": 1}]
     """
-    items = list(fields)
+    data = b""
     try:
-        try:
-            if segments is not None and segments.carries_bytes and placing.has_large_bytes(items):
-                raise values.LargeBuffer
-            data = _pack(items)
-            if segments is not None and len(data) >= SEGMENT_THRESHOLD:
-                raise values.LargeBuffer
-        except values.LargeBuffer:
-            if segments is None:
-                data = placing.pack(items, placing.inline)
-            else:
-                data = placing.pack_with_segments(items, segments, limit)
+        if segments is None or not segments.carries_bytes or not placing.has_large_bytes(fields):
+            data = _pack(fields)
+            if len(data) < SEGMENT_THRESHOLD and len(data) <= limit:
+                return data
+    except values.LargeBuffer:
+        pass
+    except MemoryError:
+        raise
+    except Exception as failure:
+        raise explain(failure, zip(names, fields, strict=True)) from cause_of(failure)
+    if not data or segments is not None:
+        data = _pack_large(fields, names, segments, limit)
+    if len(data) > limit:
+        raise too_large(len(data), limit, zip(names, fields, strict=True))
+    return data
+
+
+def _pack_large(
+    fields: list[Any], names: Sequence[str], segments: OutgoingSegments | None, limit: int
+) -> bytes:
+    try:
+        if segments is None:
+            return placing.pack(fields, placing.inline)
+        return placing.pack_with_segments(fields, segments, limit)
     except MemoryError:
         raise
     except placing.TooLarge as failure:
-        raise too_large(failure.size, limit, zip(names, items, strict=True)) from None
+        raise too_large(failure.size, limit, zip(names, fields, strict=True)) from None
     except Exception as failure:
-        raise explain(failure, zip(names, items, strict=True)) from cause_of(failure)
-    if len(data) > limit:
-        raise too_large(len(data), limit, zip(names, items, strict=True))
-    return data
+        raise explain(failure, zip(names, fields, strict=True)) from cause_of(failure)
 
 
 def fingerprint(fields: list[Any]) -> bytes | None:

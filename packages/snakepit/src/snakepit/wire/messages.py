@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from snakepit.errors import DecodeError, ProtocolError
 from snakepit.wire.codec import ResolvedBody, decode_fields, encode, encode_fields
@@ -31,9 +31,11 @@ class CallRequest(NamedTuple):
     credit: Credit | None
 
 
-def call_frame(
-    call_id: int, request: CallRequest, segments: OutgoingSegments | None = None
-) -> bytes:
+Fields = tuple[str, dict[str, Any], float | None, str | None, int | None, Credit | None]
+"""What a :class:`CallRequest` has, in its order; a plain tuple is made in a fifth of the time."""
+
+
+def call_frame(call_id: int, request: Fields, segments: OutgoingSegments | None = None) -> bytes:
     """The bytes of a ``CALL``; it streams when it carries credit.
 
     Large buffers among the arguments go into ``segments``.
@@ -41,14 +43,16 @@ def call_frame(
     Raises:
         EncodeError, PayloadTooLarge: the arguments can't travel; the path starts at ``args``.
     """
-    flags = 0
-    fields: tuple[Any, ...] = request
-    if request.credit is not None:
-        flags, fields = FLAG_STREAM, (*request[:-1], list(request.credit))
+    fields: list[Any] = list(request)
+    _, _, _, _, parent, credit = request
+    flags = 0 if parent is None else FLAG_NESTED
+    if credit is not None:
+        flags |= FLAG_STREAM
+        fields[-1] = list(credit)
     body = encode_fields(fields, CallRequest._fields, segments=segments)
-    flags |= 0 if request.parent is None else FLAG_NESTED
-    flags |= FLAG_SEGMENTS if type(body) is SharedBody else 0
-    return encode_frame(FrameType.CALL, call_id, body, flags)
+    if type(body) is SharedBody:
+        flags |= FLAG_SEGMENTS
+    return encode_frame(_CALL, call_id, body, flags)
 
 
 def read_call(frame: Frame) -> CallRequest:
@@ -58,7 +62,7 @@ def read_call(frame: Frame) -> CallRequest:
         ProtocolError: it is no array of the right shape, or an element has a wrong type.
         DecodeError: a value in it can't be decoded; only this call fails.
     """
-    request = CallRequest._make(read_body(frame, _CALL_LENGTH, CallRequest._fields))
+    request = _new_request(CallRequest, read_body(frame, _CALL_LENGTH, CallRequest._fields))
     command, args, timeout, session, parent, credit = request
     # The very types: a bool is an int too.
     if (
@@ -71,8 +75,9 @@ def read_call(frame: Frame) -> CallRequest:
     ):
         raise _wrong_type(frame.call_id, request)
     flags = frame.flags
-    streams, nested = flags & FLAG_STREAM != 0, flags & FLAG_NESTED != 0
-    if streams != (credit is not None) or nested != (parent is not None):
+    if (flags & FLAG_STREAM != 0) != (credit is not None) or (flags & FLAG_NESTED != 0) != (
+        parent is not None
+    ):
         raise ProtocolError(f"the flags of call {frame.call_id} contradict its body")
     if credit is None:
         return request
@@ -81,6 +86,9 @@ def read_call(frame: Frame) -> CallRequest:
     return request._replace(credit=checked_credit(*credit[: len(Credit._fields)]))
 
 
+# Its own constructor takes twice as long, for every call.
+_new_request = tuple.__new__
+_CALL: Final = FrameType.CALL.value
 _NONE = type(None)
 _OPTIONAL_NUMBER = (_NONE, float, int)
 _OPTIONAL_TEXT = (_NONE, str)
@@ -100,15 +108,18 @@ def _wrong_type(call_id: int, request: CallRequest) -> ProtocolError:
     return ProtocolError(f"in call {call_id}, {'; '.join(wrong)}")
 
 
+_RESULT: Final = ("result",)
+
+
 def value_frame(
-    kind: FrameType, call_id: int, value: Any, segments: OutgoingSegments | None = None
+    kind: int, call_id: int, value: Any, segments: OutgoingSegments | None = None
 ) -> bytes:
     """The bytes of a frame whose body has one element; its large buffers go into ``segments``.
 
     Raises:
         EncodeError, PayloadTooLarge: the value can't travel.
     """
-    body = encode_fields((value,), ("result",), segments=segments)
+    body = encode_fields([value], _RESULT, segments=segments)
     return encode_frame(kind, call_id, body, FLAG_SEGMENTS if type(body) is SharedBody else 0)
 
 
@@ -118,7 +129,7 @@ def items_frame(
     """The bytes of an ``ITEM``, and how many of a stream's credit it takes: those of its body and
     of what it has put into ``segments``. Raises as :func:`value_frame`.
     """
-    body = encode_fields((items,), ("result",), segments=segments)
+    body = encode_fields([items], _RESULT, segments=segments)
     if type(body) is not SharedBody:
         return encode_frame(FrameType.ITEM, call_id, body), len(body)
     size = len(body) + body.shared_bytes
@@ -127,7 +138,7 @@ def items_frame(
 
 def item_body(item: Any, segments: OutgoingSegments | None) -> bytes:
     """The body of an ``ITEM`` with one item; raises as :func:`value_frame`."""
-    return encode_fields(([item],), ("items",), segments=segments)
+    return encode_fields([[item]], ("items",), segments=segments)
 
 
 def joined_items(bodies: Sequence[bytes]) -> bytes:
@@ -145,7 +156,7 @@ def items_size(frame: Frame) -> int:
     return len(body) + (body.shared_bytes if type(body) is ResolvedBody else 0)
 
 
-def message_frame(kind: FrameType, call_id: int, *elements: Any) -> bytes:
+def message_frame(kind: int, call_id: int, *elements: Any) -> bytes:
     """The bytes of a frame whose body has these elements; raises as :func:`value_frame`."""
     return encode_frame(kind, call_id, encode(list(elements)))
 
@@ -153,12 +164,12 @@ def message_frame(kind: FrameType, call_id: int, *elements: Any) -> bytes:
 _EMPTY_BODY = b"\x90"
 
 
-def bare_frame(kind: FrameType, call_id: int = 0) -> bytes:
+def bare_frame(kind: int, call_id: int = 0) -> bytes:
     """The bytes of a frame with an empty body."""
     return encode_frame(kind, call_id, _EMPTY_BODY)
 
 
-def read_body(frame: Frame, count: int, names: Sequence[str] = ("result",)) -> list[Any]:
+def read_body(frame: Frame, count: int, names: Sequence[str] = _RESULT) -> list[Any]:
     """The first ``count`` elements of a frame's body; what a later version appended is left out.
 
     ``names`` are those of the elements, for errors.
@@ -168,7 +179,7 @@ def read_body(frame: Frame, count: int, names: Sequence[str] = ("result",)) -> l
         DecodeError: a value can't be decoded.
     """
     body = decode_fields(frame.body, names)
-    if not isinstance(body, list) or len(body) < count:
+    if type(body) is not list or len(body) < count:
         raise ProtocolError(
             f"the body of a frame of type {frame.type} is no array of {count} or more elements"
         )

@@ -34,20 +34,18 @@ class ItemBatches:
     """The items of all streams of a connection that wait to be sent. Pure: it takes ``now``."""
 
     def __init__(self) -> None:
-        self._gathered: list[tuple[int, bytes, SendWindow]] = []
+        #: Call, body and window of each item that waits.
+        self.gathered: list[tuple[int, bytes, SendWindow]] = []
         self._run = 0
         self._last = 0.0
-
-    def __len__(self) -> int:
-        return len(self._gathered)
 
     def add(self, call_id: int, body: bytes, window: SendWindow, now: float) -> bool:
         """Add an ``ITEM``'s body with one item; whether all has to be sent at once."""
         self._run = self._run + 1 if now - self._last < QUICK else 0
         self._last = now
-        self._gathered.append((call_id, body, window))
+        self.gathered.append((call_id, body, window))
         window.spend(1, len(body))
-        return self._run < RUN or len(self._gathered) >= MOST_ITEMS or len(body) > MOST_BYTES
+        return self._run < RUN or len(self.gathered) >= MOST_ITEMS or len(body) > MOST_BYTES
 
     def sent(self, now: float) -> None:
         """Note when sending has ended: the time it took is not the producer's."""
@@ -55,7 +53,7 @@ class ItemBatches:
 
     def take(self) -> bytes:
         """The frames of all that was gathered, in order; then nothing is gathered."""
-        gathered, self._gathered = self._gathered, []
+        gathered, self.gathered = self.gathered, []
         if len(gathered) == 1:
             ((call_id, body, _),) = gathered
             return encode_frame(FrameType.ITEM, call_id, body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from snakepit.errors import (
     HostCallCancelled,
@@ -29,6 +29,9 @@ from snakepit.wire.messages import (
 )
 from snakepit.wire.segments import OutgoingSegments
 from snakepit.worker.registry import Command
+
+# Reading an enumeration's member takes ten times as long as reading a name.
+_RESULT: Final = FrameType.RESULT.value
 
 
 class Reply(NamedTuple):
@@ -67,6 +70,10 @@ class Turn(Enum):
     """It was withdrawn, and the host is to be told now."""
 
 
+_START: Final = Turn.START
+_T = TypeVar("_T")
+
+
 class IncomingCalls:
     """Which calls of the host have arrived, and which it has withdrawn. Thread-safe.
 
@@ -81,17 +88,18 @@ class IncomingCalls:
         self._withdrawn: dict[int, Turn] = {}
 
     def received(self, call_id: int) -> None:
-        """Note that a call has arrived and waits to be started."""
-        with self._lock:
-            if call_id <= self._last_received:
-                raise ProtocolError(f"call id {call_id} does not ascend")
-            self._last_received = call_id
-            self._waiting.add(call_id)
+        """Note that a call has arrived and waits to be started. For one thread at a time."""
+        if call_id <= self._last_received:
+            raise ProtocolError(f"call id {call_id} does not ascend")
+        # In this order, and read in the other one: so it is known at every moment, without the lock.
+        self._waiting.add(call_id)
+        self._last_received = call_id
 
-    def start(self, call_id: int, register: Callable[[], object] = bool) -> Turn:
+    def start(self, call_id: int, register: Callable[[_T], object], running: _T) -> Turn:
         """Note that a call is about to start, unless it was withdrawn before.
 
-        ``register`` makes the running call known to whoever cancels; no cancellation falls between.
+        ``register(running)`` makes the call known to whoever cancels; no cancellation falls
+        between.
         """
         with self._lock:
             self._waiting.discard(call_id)
@@ -99,8 +107,12 @@ class IncomingCalls:
                 turn = self._withdrawn.pop(call_id, None)
                 if turn is not None:
                     return turn
-            register()
-            return Turn.START
+            register(running)
+            return _START
+
+    def refuse(self, call_id: int) -> Turn:
+        """Note that a call can't be started; what becomes of it, as ``start`` says it."""
+        return self.start(call_id, bool, None)
 
     def withdraw(self, call_id: int, turn: Turn = Turn.DROP) -> bool:
         """See to it that a call never starts; False if it has started, or was withdrawn before.
@@ -108,7 +120,7 @@ class IncomingCalls:
         With ``Turn.DROP``, whoever withdraws a call answers for it at once.
         """
         with self._lock:
-            known = call_id in self._waiting or call_id > self._last_received
+            known = call_id > self._last_received or call_id in self._waiting
             if not known or call_id in self._withdrawn:
                 return False
             self._withdrawn[call_id] = turn
@@ -125,8 +137,8 @@ def select_command(commands: Mapping[str, Command], request: CallRequest) -> Com
     command = commands.get(request.command)
     if command is None:
         raise UnknownCommand.of(request.command, commands)
-    if command.kind.streams != bool(request.credit):
-        method = "execute_stream" if command.kind.streams else "execute"
+    if command.streams != (request.credit is not None):
+        method = "execute_stream" if command.streams else "execute"
         raise StreamingNotSupported(
             f"the command {command.name!r} has to be called with {method}()",
             details={"command": command.name},
@@ -137,7 +149,7 @@ def select_command(commands: Mapping[str, Command], request: CallRequest) -> Com
 def result_frame(call_id: int, value: Any, segments: OutgoingSegments | None) -> bytes:
     """``RESULT``, or ``ERROR`` when the value can't travel."""
     try:
-        return value_frame(FrameType.RESULT, call_id, value, segments)
+        return value_frame(_RESULT, call_id, value, segments)
     except SnakepitError as error:
         error.outcome = Outcome.DONE  # the command ran; only its answer can't travel
         return raised_frame(call_id, error)

@@ -124,19 +124,20 @@ class ConcurrentEngine:
             request = read_call(frame)
             command = select_command(self._commands, request)
         except SnakepitError as error:
-            if self._begin(call_id):
+            if self._begins(call_id, self._incoming.refuse(call_id)):
                 self._port.send(error_frame(call_id, error))
             return
-        if not self._begin(call_id):
-            return
         running = _Running(CallContext(self, call_id, request))
-        self._running[call_id] = running
+        if not self._begins(call_id, self._incoming.start(call_id, self._register, running)):
+            return
         run = self._run(running, command, request, bool(frame.flags & FLAG_SEGMENTS))
         running.task = self._loop.create_task(run)
         running.task.add_done_callback(end_process_if_failed)
 
-    def _begin(self, call_id: int) -> bool:
-        turn = self._incoming.start(call_id)
+    def _register(self, running: _Running) -> None:
+        self._running[running.context.call_id] = running
+
+    def _begins(self, call_id: int, turn: Turn) -> bool:
         if turn is Turn.REFUSE:
             self._port.send(cancelled_frame(call_id, interrupted=False))
         return turn is Turn.START

@@ -84,7 +84,7 @@ class CallContext:
 
 _current: ContextVar[CallContext] = ContextVar("snakepit_current_call")
 _engines: list[HostCaller] = []
-_marks: list[DeadlineMark] = []
+_mark: DeadlineMark | None = None
 Entered = tuple[Token[CallContext], float | None]
 
 
@@ -112,15 +112,15 @@ def serve_with(engine: HostCaller) -> None:
 
 def mark_deadlines(mark: DeadlineMark) -> None:
     """Show on ``mark`` the earliest deadline of the calls that run."""
-    _marks[:] = [mark]
+    global _mark  # noqa: PLW0603  # a process serves one host; read at every call
+    _mark = mark
 
 
 def enter_call(context: CallContext) -> Entered:
     """Make ``context`` current in this execution context; returns what ``leave_call`` needs."""
     deadline = context.deadline
-    if deadline is not None:
-        for mark in _marks:
-            mark.enter(deadline)
+    if deadline is not None and _mark is not None:
+        _mark.enter(deadline)
     return _current.set(context), deadline
 
 
@@ -128,6 +128,5 @@ def leave_call(entered: Entered) -> None:
     """Undo ``enter_call``: the call has ended."""
     token, deadline = entered
     _current.reset(token)
-    if deadline is not None:
-        for mark in _marks:
-            mark.leave(deadline)
+    if deadline is not None and _mark is not None:
+        _mark.leave(deadline)

@@ -84,7 +84,7 @@ def _serve(descriptors: WorkerDescriptors) -> int:
         port.exchange = control.exchange
     engine = _engine(port, commands, config["concurrency"])
     start_control_thread(control, engine)
-    names = {name: {"stream": command.kind.streams} for name, command in commands.items()}
+    names = {name: {"stream": command.streams} for name, command in commands.items()}
     port.send(value_frame(FrameType.READY, 0, names))
     port.look_before_sleeping(config["spin"])
     engine.serve()

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from snakepit.errors import SnakepitError
 from snakepit.wire.credit import WINDOW, ReceiveWindow
-from snakepit.wire.frames import FLAG_NESTED, Frame, FrameType
+from snakepit.wire.frames import Frame, FrameType
 from snakepit.wire.messages import (
     CallRequest,
     call_frame,
@@ -149,9 +149,7 @@ class OutgoingCalls:
             call.arrived(frame)
 
     def parent_of(self, frame: Frame) -> Outgoing | None:
-        """The open call on whose behalf the host makes this one, if there is one."""
-        if not frame.flags & FLAG_NESTED:
-            return None
+        """The open call on whose behalf the host makes this nested one, if there is one."""
         try:
             parent = read_call(frame).parent
         except SnakepitError:

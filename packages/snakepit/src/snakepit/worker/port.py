@@ -55,7 +55,7 @@ class Port:
     def send(self, frame: bytes) -> None:
         """Send a whole frame; blocks while the host does not read."""
         with self._send_lock:
-            if self._batches:
+            if self._batches.gathered:
                 self._send_now(self._batches.take())
             self._send_now(frame)
 
@@ -73,7 +73,7 @@ class Port:
     def flush(self) -> bool:
         """Send the items that were gathered; whether there were any."""
         with self._send_lock:
-            if not self._batches:
+            if not self._batches.gathered:
                 return False
             self._send_now(self._batches.take())
             return True
@@ -89,22 +89,28 @@ class Port:
     def read(self) -> list[Frame]:
         """Block until bytes arrive or ``wake`` is called; return the completed frames."""
         if self._spin.is_worthwhile():
-            give_up_at = time.perf_counter() + self._spin.limit
-            while True:
-                frames = self.read_available()
-                late = time.perf_counter() > give_up_at
-                if frames or late:
-                    break
-                # Where processors are scarce, the host or another worker needs this one.
-                os.sched_yield()
-            self._spin.record(found=not late)
+            frames = self._look()
             if frames:
                 return frames
-        self._clear_wakes(self._poller.poll())
+        self._sleep()
         return self.read_available()
 
-    def _clear_wakes(self, ready: list[tuple[int, int]]) -> None:
-        for fd, _ in ready:
+    def _look(self) -> list[Frame]:
+        """Read again and again for a while; no frames if none has come in time."""
+        give_up_at = time.perf_counter() + self._spin.limit
+        while True:
+            frames = self.read_available()
+            late = time.perf_counter() > give_up_at
+            if frames or late:
+                break
+            # Where processors are scarce, the host or another worker needs this one.
+            os.sched_yield()
+        self._spin.record(found=not late)
+        return frames
+
+    def _sleep(self, milliseconds: float | None = None) -> None:
+        """Until bytes arrive, ``wake`` is called or the time is over."""
+        for fd, _ in self._poller.poll(milliseconds):
             if fd == self._wake_read:
                 os.read(fd, 4096)
 
@@ -126,7 +132,7 @@ class Port:
     def read_available(self) -> list[Frame]:
         """The frames that can be completed without blocking."""
         try:
-            count = self._sock.recv_into(self._decoder.writable(), 0, socket.MSG_DONTWAIT)
+            count = self._sock.recv_into(self._decoder.space, 0, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return []
         except ConnectionError:

@@ -22,20 +22,19 @@ class CommandKind(Enum):
     SYNC_STREAM = "sync_stream"
     ASYNC_STREAM = "async_stream"
 
-    @property
-    def streams(self) -> bool:
-        """Whether it yields items rather than returning one value."""
-        return self in (CommandKind.SYNC_STREAM, CommandKind.ASYNC_STREAM)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A command of a worker, bound to its object."""
+    """A command of a worker, bound to its object.
+
+    ``streams``: it yields items rather than returning one value.
+    """
 
     name: str
     function: Callable[..., Any]
     kind: CommandKind
     interruptible: bool
+    streams: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +95,13 @@ def commands_of(instance: object) -> dict[str, Command]:
                 f"{type(instance).__qualname__} has two commands named {mark.name!r}; rename one"
             )
         function = getattr(instance, attribute)
+        kind = _kind_of(function)
         found[mark.name] = Command(
             name=mark.name,
             function=function,
-            kind=_kind_of(function),
+            kind=kind,
             interruptible=mark.interruptible,
+            streams=kind in (CommandKind.SYNC_STREAM, CommandKind.ASYNC_STREAM),
         )
     if not found:
         raise ConfigurationError(

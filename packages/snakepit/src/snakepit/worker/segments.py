@@ -32,8 +32,7 @@ class ControlPort(Port):
     def read(self) -> list[Frame]:
         """As a port's; looks after the segments as well, and returns the other frames."""
         timeout = None if self._trim_at is None else self._trim_at - time.monotonic()
-        ready = self._poller.poll(None if timeout is None else max(0.0, timeout) * 1000)
-        self._clear_wakes(ready)
+        self._sleep(None if timeout is None else max(0.0, timeout) * 1000)
         others = self.read_available()
         self.exchange.flush()
         self._trim(time.monotonic())
@@ -41,7 +40,7 @@ class ControlPort(Port):
 
     def read_available(self) -> list[Frame]:
         try:
-            count, descriptors = receive(self._sock, self._decoder.writable(), socket.MSG_DONTWAIT)
+            count, descriptors = receive(self._sock, self._decoder.space, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return []
         except ConnectionError:

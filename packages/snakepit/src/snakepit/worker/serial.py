@@ -23,14 +23,14 @@ from collections.abc import (
     Generator,
     Mapping,
 )
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from snakepit.errors import ConfigurationError, HostCallCancelled, SnakepitError
 from snakepit.threads import iterate_in_thread
 from snakepit.windows import AsyncSendWindow
-from snakepit.wire.credit import NO_CREDIT, Credit
-from snakepit.wire.frames import FLAG_SEGMENTS, Frame, FrameType
-from snakepit.wire.messages import CallRequest, read_call, read_credit
+from snakepit.wire.credit import Credit
+from snakepit.wire.frames import FLAG_NESTED, FLAG_SEGMENTS, Frame, FrameType
+from snakepit.wire.messages import read_call, read_credit
 from snakepit.worker.calls import (
     IncomingCalls,
     Turn,
@@ -51,6 +51,11 @@ _T = TypeVar("_T")
 # Used by nothing else by default, and ignored by processes that do not handle it.
 _INTERRUPT_SIGNAL = signal.SIGURG
 _END: Any = object()
+# Reading an enumeration's member takes ten times as long as reading a name.
+_CALL: Final = FrameType.CALL.value
+_START: Final = Turn.START
+_SYNC: Final = CommandKind.SYNC
+_ASYNC: Final = CommandKind.ASYNC
 
 
 class Interrupted(BaseException):
@@ -74,7 +79,7 @@ class _Running:
         self.context = context
         self.command = command
         # A stream's; that of an async one belongs to the loop's thread.
-        self.window = AsyncSendWindow(credit or NO_CREDIT)
+        self.window = None if credit is None else AsyncSendWindow(credit)
         self.forced = False
         # Set before the task is asked for; the other two belong to the loop's thread until it ends.
         self.on_loop = False
@@ -97,7 +102,9 @@ class SerialEngine:
         self._nested: deque[Frame] = deque()
         self._stack: list[_Running] = []
         self._outgoing = OutgoingCalls(port)
-        self._turn = threading.Condition()
+        self._lock = threading.Lock()
+        # Of those who wait for frames; its lock guards who reads and what was delivered.
+        self._turn = threading.Condition(self._lock)
         self._reading = False
         self._waiting = 0
         self._shutdown = False
@@ -119,7 +126,7 @@ class SerialEngine:
             elif self._shutdown:
                 break
             else:
-                with self._turn:
+                with self._lock:
                     self._read_or_wait()
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
@@ -136,33 +143,49 @@ class SerialEngine:
             request = read_call(frame)
             command = select_command(self._commands, request)
         except SnakepitError as error:
-            if self._begins(call_id):
+            if self._begins(call_id, self._incoming.refuse(call_id)):
                 self._port.send(error_frame(call_id, error))
             return
         running = _Running(CallContext(self, call_id, request), command, request.credit)
-        if not self._begins(call_id, lambda: self._stack.append(running)):
+        turn = self._incoming.start(call_id, self._stack.append, running)
+        if turn is not _START and not self._begins(call_id, turn):
             return
-        token = enter_call(running.context)
+        entered = enter_call(running.context)
         try:
-            reply = self._reply_of(running, request)
+            reply = self._reply_of(running, request.args)
         finally:
             self._stack.remove(running)
-            leave_call(token)
+            leave_call(entered)
         if frame.flags & FLAG_SEGMENTS:
             # Before the answer: the next call finds the segments of this one's arguments free.
             request.args.clear()
             self._port.release()
         self._port.send(reply)
 
-    def _begins(self, call_id: int, register: Callable[[], object] = bool) -> bool:
-        turn = self._incoming.start(call_id, register)
+    def _begins(self, call_id: int, turn: Turn) -> bool:
         if turn is Turn.REFUSE:
             self._port.send(cancelled_frame(call_id, interrupted=False))
         return turn is Turn.START
 
-    def _reply_of(self, running: _Running, request: CallRequest) -> bytes:
+    def _reply_of(self, running: _Running, args: dict[str, Any]) -> bytes:
         """Run the command; return its final frame."""
-        reply = self._unforced_reply_of(running, request)
+        # Two layers: in CPython 3.11 an exception from a signal handler in a loop that is the first
+        # statement of a `try` can skip the handlers of that `try`.
+        try:
+            try:
+                reply = self._call(running, args)
+            except (Interrupted, asyncio.CancelledError, HostCallCancelled):
+                if not running.context.cancelled:
+                    raise
+                reply = self._stopped(running)
+            except BaseException as error:
+                # SystemExit and KeyboardInterrupt too: they end the call, not the worker.
+                reply = raised_frame(running.context.call_id, error)
+        except BaseException as error:
+            if running.context.cancelled:
+                reply = self._stopped(running)
+            else:
+                reply = raised_frame(running.context.call_id, error)
         # What the code made of the interruption does not count: it was broken off at an arbitrary
         # place, so the worker has to be replaced.
         if running.forced:
@@ -170,51 +193,28 @@ class SerialEngine:
             return self._stopped(running)
         return reply
 
-    def _unforced_reply_of(self, running: _Running, request: CallRequest) -> bytes:
-        # Two layers: in CPython 3.11 an exception from a signal handler in a loop that is the first
-        # statement of a `try` can skip the handlers of that `try`.
-        try:
-            try:
-                return self._call(running, request.args)
-            except (Interrupted, asyncio.CancelledError, HostCallCancelled):
-                if not running.context.cancelled:
-                    raise
-                return self._stopped(running)
-            except BaseException as error:
-                # SystemExit and KeyboardInterrupt too: they end the call, not the worker.
-                return raised_frame(running.context.call_id, error)
-        except BaseException as error:
-            if running.context.cancelled:
-                return self._stopped(running)
-            return raised_frame(running.context.call_id, error)
-
     def _stopped(self, running: _Running) -> bytes:
         return cancelled_frame(running.context.call_id, interrupted=running.forced)
 
     def _call(self, running: _Running, args: dict[str, Any]) -> bytes:
-        function = running.command.function
-        call_id = running.context.call_id
-        match running.command.kind:
-            case CommandKind.SYNC:
-                result = self._call_sync(running, args)
-                return result_frame(call_id, result, self._port.segments)
-            case CommandKind.ASYNC:
-                result = self._run_async(running, function(**args))
-                return result_frame(call_id, result, self._port.segments)
-            case CommandKind.SYNC_STREAM:
-                return self._stream_sync(running, function(**args))
-            case CommandKind.ASYNC_STREAM:
-                return self._run_async(running, self._stream_async(running, function(**args)))
+        command = running.command
+        if command.kind is _SYNC:
+            result = self._call_sync(running, args)
+        elif command.kind is _ASYNC:
+            result = self._run_async(running, command.function(**args))
+        else:
+            return self._stream(running, command.function(**args))
+        return result_frame(running.context.call_id, result, self._port.segments)
 
     def _call_sync(self, running: _Running, args: dict[str, Any]) -> Any:
-        if not running.command.interruptible or threading.get_ident() != self._main_thread:
-            return running.command.function(**args)
-        outer = self._breakable
-        self._breakable = running
+        command = running.command
+        if not command.interruptible or threading.get_ident() != self._main_thread:
+            return command.function(**args)
+        outer, self._breakable = self._breakable, running
         try:
             if running.context.cancelled:
                 raise Interrupted  # a cancellation up to here sent no signal
-            return running.command.function(**args)
+            return command.function(**args)
         finally:
             self._breakable = outer
 
@@ -227,9 +227,17 @@ class SerialEngine:
 
     # --- streams and async commands ---------------------------------------------------------
 
-    def _stream_sync(self, running: _Running, generator: Generator[Any]) -> bytes:
-        call_id = running.context.call_id
+    def _stream(self, running: _Running, generator: Any) -> bytes:
         window = running.window
+        assert window is not None, "a call without credit does not reach a command that streams"
+        if running.command.kind is CommandKind.SYNC_STREAM:
+            return self._stream_sync(running, window, generator)
+        return self._run_async(running, self._stream_async(running, window, generator))
+
+    def _stream_sync(
+        self, running: _Running, window: AsyncSendWindow, generator: Generator[Any]
+    ) -> bytes:
+        call_id = running.context.call_id
         try:
             while (item := self._step(running, next, generator, _END)) is not _END:
                 if not window.is_open:
@@ -251,12 +259,14 @@ class SerialEngine:
         finally:
             self._breakable = outer
 
-    async def _stream_async(self, running: _Running, generator: AsyncGenerator[Any]) -> bytes:
+    async def _stream_async(
+        self, running: _Running, window: AsyncSendWindow, generator: AsyncGenerator[Any]
+    ) -> bytes:
         call_id = running.context.call_id
         try:
             async for item in generator:
-                await running.window.opened()
-                send_item(self._port, call_id, item, running.window)
+                await window.opened()
+                send_item(self._port, call_id, item, window)
         finally:
             await generator.aclose()
         return end_frame(call_id)
@@ -316,26 +326,26 @@ class SerialEngine:
             self._breakable = breakable
 
     def _read_or_wait(self) -> None:
-        """Have frames delivered: by this thread, which has the turn, or by the one that reads."""
-        if not self._reading:
-            self._read_for_all()
+        """Have frames delivered: by this thread, or by the one that reads. Holds the lock."""
+        if self._reading:
+            self._waiting += 1
+            try:
+                self._turn.wait()
+            finally:
+                self._waiting -= 1
             return
-        self._waiting += 1
-        try:
-            self._turn.wait()
-        finally:
-            self._waiting -= 1
-
-    def _read_for_all(self) -> None:
         self._reading = True
-        self._turn.release()
+        self._lock.release()
         try:
             frames = self._port.read()
         finally:
-            self._turn.acquire()
+            self._lock.acquire()
             self._reading = False
         for frame in frames:
-            self._deliver(frame)
+            if frame.type == _CALL:
+                self._deliver_call(frame)
+            else:
+                self._deliver(frame)
         if self._waiting:
             self._turn.notify_all()
 
@@ -347,8 +357,6 @@ class SerialEngine:
 
     def _deliver(self, frame: Frame) -> None:
         match frame.type:
-            case FrameType.CALL:
-                self._deliver_call(frame)
             case FrameType.CREDIT:
                 self._grant(frame)
             case FrameType.SHUTDOWN:
@@ -358,7 +366,7 @@ class SerialEngine:
 
     def _deliver_call(self, frame: Frame) -> None:
         self._incoming.received(frame.call_id)
-        parent = self._outgoing.parent_of(frame)
+        parent = self._outgoing.parent_of(frame) if frame.flags & FLAG_NESTED else None
         if parent is None:
             self._backlog.append(frame)
         elif isinstance(parent, AsyncOutgoing):
@@ -368,12 +376,13 @@ class SerialEngine:
 
     def _grant(self, frame: Frame) -> None:
         for running in self._stack:
-            if running.context.call_id == frame.call_id:
+            window = running.window
+            if running.context.call_id == frame.call_id and window is not None:
                 credit = read_credit(frame)
                 if running.on_loop:
-                    self._async_loop().call_soon_threadsafe(running.window.grant, credit)
+                    self._async_loop().call_soon_threadsafe(window.grant, credit)
                 else:
-                    running.window.grant(credit)
+                    window.grant(credit)
 
     # --- cancelling (control thread) ----------------------------------------------------------
 
@@ -390,7 +399,7 @@ class SerialEngine:
             if running.context.call_id == call_id:
                 # Leaving a stream early is normal use, and no reason to break off its code and lose
                 # the worker, unless it has had time to come to its next item.
-                by_force = running.context.cancelled or not running.command.kind.streams
+                by_force = running.context.cancelled or not running.command.streams
                 running.context.cancelled = True
                 if running.on_loop:
                     self._async_loop().call_soon_threadsafe(self._cancel_task, running)
