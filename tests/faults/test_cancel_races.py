@@ -48,7 +48,7 @@ async def test_47_a_deadline_at_the_moment_of_the_answer(command: str, concurren
 
 
 def _enough(ends: Counter[str], *expected: str) -> Iterator[int]:
-    """Numbers, at least 500, until all that is expected has happened 50 times; counted one by one."""
+    """Numbers, at least 500, until each of the expected ends was counted 50 times."""
     for number in itertools.count():
         assert ends.total() == number
         if number >= 500 and all(ends[end] >= 50 for end in expected):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import Future
 from collections import Counter
-from typing import Any, cast
 
 import pytest
 from hypothesis import settings
@@ -13,8 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from snakepit.call_queue import CallQueue, Place, WaitsFor
 from snakepit.calls import PRIORITIES, Call
+from snakepit.wakeups import WakeUps
 
-NO_ANSWER = cast("Future[Any]", None)
 HIGH, NORMAL, LOW = range(len(PRIORITIES))
 
 
@@ -22,7 +20,7 @@ def new_call(
     session_id: str | None = None, priority: int = NORMAL, *, strict: bool = False
 ) -> Call:
     return Call(
-        "work", {}, answer=NO_ANSWER, submitted_at=0.0,
+        "work", {}, wakeups=WakeUps(), submitted_at=0.0,
         session_id=session_id, priority=priority, strict=strict,
     )  # fmt: skip
 
@@ -61,7 +59,7 @@ def test_calls_of_one_session_or_of_none_are_served_first_come_first_served(
     calls = push(queue, *[session] * 100)
     assert list(queue) == calls
     assert take_all(queue) == calls
-    assert len(queue) == 0
+    assert queue.size == 0
     assert queue.take(anywhere) is None
 
 
@@ -110,7 +108,7 @@ def test_a_call_that_is_taken_out_leaves_the_order_of_the_others() -> None:
     calls = push(queue, *[None, "a"] * 200)
     for call in calls[40:380]:
         queue.remove(call)
-    assert len(queue) == 60
+    assert queue.size == 60
     assert list(queue) == calls[:40] + calls[380:]
     assert take_all(queue) == calls[:40] + calls[380:]
 
@@ -188,7 +186,7 @@ def test_a_session_waits_for_its_worker_with_all_its_calls() -> None:
     queue.push(strict)
     push(queue, "a")
     assert queue.take(only_on("busy")) is None
-    assert len(queue) == 2
+    assert queue.size == 2
 
 
 @pytest.mark.parametrize("change", ["worker_left", "session_moved", "remove"])
@@ -334,7 +332,7 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def the_queue_agrees(self) -> None:
         order = list(self.queue)
-        assert len(self.queue) == len(order) == len(self.waiting)
+        assert self.queue.size == len(order) == len(self.waiting)
         assert set(order) == set(self.waiting)
         assert [call.priority for call in order] == sorted(call.priority for call in order)
         for key in self.heads():
@@ -351,7 +349,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.queue.worker_has_room(worker)
         while self.waiting:
             self.take()
-        assert len(self.queue) == 0
+        assert self.queue.size == 0
         assert self.queue.sessions() == set()
 
 

@@ -12,6 +12,7 @@ import pytest
 from snakepit.calls import Call, CallEvent, CallOutcome, CallState
 from snakepit.errors import CallTimeout, PoolClosed, ProtocolError, StreamBroken, WorkerLost
 from snakepit.streams import StreamBuffer
+from snakepit.wakeups import WakeUps
 
 ALLOWED = {
     "new": {"queue": "queued", "start": "running", "end": "ended"},
@@ -23,9 +24,8 @@ ALLOWED = {
 
 
 def new_call(*, stream: bool = False) -> Call:
-    answer = asyncio.get_running_loop().create_future()
     buffer = StreamBuffer() if stream else None
-    return Call("work", {}, answer=answer, submitted_at=0.0, stream=buffer)
+    return Call("work", {}, wakeups=WakeUps(), submitted_at=0.0, stream=buffer)
 
 
 # --- states --------------------------------------------------------------------------------------
@@ -49,34 +49,42 @@ async def test_a_new_call_has_not_been_answered() -> None:
     call = new_call()
     assert call.state is CallState.NEW
     assert call.outcome is None
-    assert not call.answer.done()
+    assert await result_of(call) == "nothing"
 
 
 # --- answers -------------------------------------------------------------------------------------
 
-ANSWERS: dict[CallOutcome, Callable[[Call], None]] = {
+ANSWERS: dict[CallOutcome, Callable[[Call], object]] = {
     CallOutcome.SUCCEEDED: lambda call: call.succeed(7),
     CallOutcome.FAILED: lambda call: call.fail(PoolClosed("closed")),
     CallOutcome.TIMED_OUT: lambda call: call.fail(CallTimeout("late")),
     CallOutcome.CANCELLED: lambda call: call.cancel(),
 }
+RESULTS: dict[CallOutcome, type] = {
+    CallOutcome.SUCCEEDED: int,
+    CallOutcome.FAILED: PoolClosed,
+    CallOutcome.TIMED_OUT: CallTimeout,
+    CallOutcome.CANCELLED: asyncio.CancelledError,
+}
 
 
-def result_of(call: Call) -> Any:
+async def result_of(call: Call) -> Any:
     """What the caller awaits: a value, an error, or that nothing came."""
-    if not call.answer.done():
+    if call.outcome is None:
         return "nothing"
-    return call.answer.exception() or call.answer.result()
+    try:
+        return await call
+    except BaseException as error:
+        return error
 
 
 @pytest.mark.parametrize(("first", "second"), [*product(CallOutcome, CallOutcome)])
 async def test_the_first_answer_counts(first: CallOutcome, second: CallOutcome) -> None:
     call = new_call()
     ANSWERS[first](call)
-    before = result_of(call)
     ANSWERS[second](call)
     assert call.outcome is first
-    assert result_of(call) is before
+    assert type(await result_of(call)) is RESULTS[first]
 
 
 async def test_what_the_caller_gets() -> None:
@@ -85,19 +93,20 @@ async def test_what_the_caller_gets() -> None:
     succeeded.succeed([1])
     failed.fail(error)
     cancelled.cancel()
-    assert await succeeded.answer == [1]
-    assert failed.answer.exception() is error
-    assert not cancelled.answer.done()
+    assert await succeeded == [1]
+    assert await result_of(failed) is error
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
 
 
 @pytest.mark.parametrize("outcome", [CallOutcome.SUCCEEDED, CallOutcome.FAILED])
-async def test_an_answer_for_a_caller_that_went_away_is_kept_as_the_outcome(
+async def test_an_answer_for_a_caller_that_went_away_changes_nothing(
     outcome: CallOutcome,
 ) -> None:
     call = new_call()
-    call.answer.cancel()
+    assert call.cancel()
     ANSWERS[outcome](call)
-    assert call.outcome is outcome
+    assert call.outcome is CallOutcome.CANCELLED
 
 
 async def test_the_answer_to_a_stream_is_its_end() -> None:
@@ -111,8 +120,6 @@ async def test_the_answer_to_a_stream_is_its_end() -> None:
     with pytest.raises(PoolClosed) as caught:
         await broken.stream.next_items()
     assert caught.value is error
-    assert not complete.answer.done()
-    assert not broken.answer.done()
 
 
 async def test_a_lost_worker_is_the_error_of_a_call_and_the_cause_of_a_streams() -> None:
@@ -120,7 +127,7 @@ async def test_a_lost_worker_is_the_error_of_a_call_and_the_cause_of_a_streams()
     lost.retryable = True
     unary, stream = new_call(), new_call(stream=True)
     unary.lose(lost)
-    assert unary.answer.exception() is lost
+    assert await result_of(unary) is lost
     assert stream.stream is not None
     stream.stream.push([1, 2], 3)
     stream.lose(lost)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from asyncio import Future
-from typing import Any, cast
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from snakepit.calls import Call
 from snakepit.deadlines import Deadlines, timeout_error
 from snakepit.errors import CallTimeout, Outcome, QueueTimeout
-
-NO_ANSWER = cast("Future[Any]", None)
+from snakepit.wakeups import WakeUps
 
 
 def new_call(deadline: float | None = None, queue_deadline: float | None = None) -> Call:
     return Call(
-        "work", {}, answer=NO_ANSWER, submitted_at=0.0,
+        "work", {}, wakeups=WakeUps(), submitted_at=0.0,
         deadline=deadline, queue_deadline=queue_deadline,
     )  # fmt: skip
 
@@ -28,7 +24,7 @@ def test_the_timer_is_set_only_for_an_earlier_deadline() -> None:
     assert not deadlines.add(new_call(), 7.0)
     assert not deadlines.add(new_call(), 5.0)
     assert deadlines.add(new_call(), 3.0)
-    assert len(deadlines) == 4
+    assert len(deadlines.calls) == 4
 
 
 def test_a_call_is_due_at_its_deadline_and_only_once() -> None:
@@ -38,7 +34,7 @@ def test_a_call_is_due_at_its_deadline_and_only_once() -> None:
     assert deadlines.due(4.999) == ([], 5.0)
     assert deadlines.due(5.0) == ([call], None)
     assert deadlines.due(6.0) == ([], None)
-    assert len(deadlines) == 0
+    assert len(deadlines.calls) == 0
 
 
 def test_the_next_look_is_at_the_earliest_of_those_left() -> None:
@@ -54,8 +50,7 @@ def test_a_discarded_call_is_never_due() -> None:
     deadlines = Deadlines()
     call = new_call()
     deadlines.add(call, 1.0)
-    deadlines.discard(call)
-    deadlines.discard(call)
+    del deadlines.calls[call]
     assert deadlines.due(2.0) == ([], None)
 
 
@@ -64,7 +59,7 @@ def test_a_timer_that_is_set_serves_a_later_deadline_too() -> None:
     deadlines = Deadlines()
     early, late = new_call(1.0), new_call(2.0)
     deadlines.add(early, 1.0)
-    deadlines.discard(early)
+    del deadlines.calls[early]
     assert not deadlines.add(late, 2.0)
     assert deadlines.due(1.0) == ([], 2.0)
     assert deadlines.due(2.0) == ([late], None)
@@ -88,7 +83,7 @@ class Moving(Call):
 
 def test_a_limit_that_has_moved_is_looked_at_again_when_it_may_be_reached() -> None:
     deadlines = Deadlines()
-    call = Moving("work", {}, answer=NO_ANSWER, submitted_at=0.0)
+    call = Moving("work", {}, wakeups=WakeUps(), submitted_at=0.0)
     assert deadlines.add(call, 5.0)
     call.limit = 8.0
     assert deadlines.due(5.0) == ([], 8.0)
@@ -105,7 +100,7 @@ def test_the_limit_of_waiting_counts_only_while_a_call_waits() -> None:
         deadlines.add(call, 2.0)
     runs.started_at = endless.started_at = 1.0
     assert deadlines.due(2.0) == ([waits], 9.0)
-    assert len(deadlines) == 1, "nothing limits what has no deadline and runs"
+    assert len(deadlines.calls) == 1, "nothing limits what has no deadline and runs"
     error = timeout_error(waits, 2.5)
     assert isinstance(error, QueueTimeout)
     assert error.details == {"command": "work", "limit": "queue", "timeout_s": 2.0, "queued_s": 2.5}
@@ -137,11 +132,11 @@ def test_a_single_timer_is_late_for_no_call(calls: list[tuple[int, int, bool]]) 
                 if deadlines.add(call, now + limit):
                     timer = now + limit
                 if ends:
-                    deadlines.discard(call)
+                    del deadlines.calls[call]
                 else:
                     expected[call] = now + limit
         if timer is not None and timer <= now:
             due, timer = deadlines.due(now)
             due_at |= dict.fromkeys(due, now)
     assert due_at == expected
-    assert len(deadlines) == 0
+    assert len(deadlines.calls) == 0

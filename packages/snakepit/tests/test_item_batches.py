@@ -33,7 +33,7 @@ def test_items_are_gathered_only_after_a_run_of_quick_ones() -> None:
         now += QUICK / 2
     assert add(batches, MOST_ITEMS - 1, now)
     assert received(batches.take()) == [(1, list(range(MOST_ITEMS)))]
-    assert not batches
+    assert not batches.gathered
     # The run goes on; a slow item ends it, and takes along what was gathered.
     assert not add(batches, "quick", now)
     assert add(batches, "slow", now + 2 * QUICK)

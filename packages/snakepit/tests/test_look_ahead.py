@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from asyncio import Future
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from processes import send_signal, until
@@ -18,13 +17,17 @@ from snakepit.errors import CallTimeout, ConfigurationError, WorkerLost
 from snakepit.look_ahead import CommandTimes
 from snakepit.scheduler import Scheduler
 from snakepit.spin import AdaptiveSpin
-
-NO_ANSWER = cast("Future[Any]", None)
+from snakepit.wakeups import WakeUps
 
 
 def new_call(command: str = "short", session_id: str | None = None, strict: bool = False) -> Call:
     return Call(
-        command, {}, answer=NO_ANSWER, submitted_at=0.0, session_id=session_id, strict=strict
+        command,
+        {},
+        wakeups=WakeUps(),
+        submitted_at=0.0,
+        session_id=session_id,
+        strict=strict,
     )
 
 

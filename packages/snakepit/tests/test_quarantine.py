@@ -13,13 +13,13 @@ from snakepit import Pool, PythonAdapter
 from snakepit.calls import Call
 from snakepit.errors import ConfigurationError, Outcome, PoisonCall, StreamBroken, WorkerLost
 from snakepit.supervision.quarantine import MEMORY, MOST_SUSPECTS, Quarantine
+from snakepit.wakeups import WakeUps
 
 CRASH = WorkerLost("a worker is gone")
 
 
 def call(command: str = "work", wire_id: int = 1, parent: int | None = None, **args: Any) -> Call:
-    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    made = Call(command, args, answer=answer, submitted_at=0.0)
+    made = Call(command, args, wakeups=WakeUps(), submitted_at=0.0)
     made.wire_id, made.parent_id = wire_id, parent
     return made
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import Future
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -13,9 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from snakepit.calls import NORMAL_PRIORITY, Call
 from snakepit.errors import Outcome, PoolSaturated, SessionWorkerUnavailable, WorkerBusy
 from snakepit.scheduler import Scheduler
-
-# The scheduler never looks at what a caller awaits, so that no event loop is needed here.
-NO_ANSWER = cast("Future[Any]", None)
+from snakepit.wakeups import WakeUps
 
 
 def new_call(
@@ -26,7 +23,7 @@ def new_call(
     priority: int = NORMAL_PRIORITY,
 ) -> Call:
     return Call(
-        "work", {}, answer=NO_ANSWER, submitted_at=0.0, session_id=session_id,
+        "work", {}, wakeups=WakeUps(), submitted_at=0.0, session_id=session_id,
         strict=strict, fail_fast=fail_fast, priority=priority,
     )  # fmt: skip
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from snakepit.calls import NORMAL_PRIORITY, Call
 from snakepit.errors import SessionWorkerUnavailable, WorkerBusy
 from snakepit.scheduler import Scheduler
+from snakepit.wakeups import WakeUps
 
 
 def _call(
@@ -18,11 +17,10 @@ def _call(
     fail_fast: bool = False,
     priority: int = NORMAL_PRIORITY,
 ) -> Call:
-    loop = asyncio.get_running_loop()
     return Call(
         "work",
         {},
-        answer=loop.create_future(),
+        wakeups=WakeUps(),
         submitted_at=0,
         session_id=session_id,
         strict=strict or fail_fast,

@@ -147,12 +147,10 @@ class CallQueue:
         self._classes = tuple(_PriorityClass(self._awaited) for _ in PRIORITIES)
         # What most pools use alone: the lane of calls without a session, in the normal class.
         self._common = self._classes[NORMAL_PRIORITY].lanes[None]
-        self._size = 0
+        #: How many calls wait.
+        self.size = 0
         # Workers for which lanes are parked and that have had room since.
         self._with_room: dict[str, None] = {}
-
-    def __len__(self) -> int:
-        return self._size
 
     def __iter__(self) -> Iterator[Call]:
         """The waiting calls, as they would be served if each could run on any worker."""
@@ -207,7 +205,7 @@ class CallQueue:
             in_class.ring[call.session_id] = lane
         lane.calls.append(call)
         call.lane = lane
-        self._size += 1
+        self.size += 1
 
     def push_front(self, call: Call) -> None:
         """Put back a call that was taken and could not run after all. It is the next to be served.
@@ -221,14 +219,14 @@ class CallQueue:
         lane.calls.appendleft(call)
         call.lane = lane
         in_class.put_first(lane)
-        self._size += 1
+        self.size += 1
 
     def remove(self, call: Call) -> None:
         """Take out a waiting call, for good. What waited behind it may be able to run now."""
         lane = call.lane
         assert lane is not None, "the call waits"
         call.lane = None
-        self._size -= 1
+        self.size -= 1
         in_class = self._classes[call.priority]
         first = lane.calls[0]
         lane.drop()
@@ -238,7 +236,7 @@ class CallQueue:
     def take(self, place: Place) -> tuple[Call, str] | None:
         """Take out the next call that can run, and return it with its worker."""
         common = self._common
-        if self._size == len(common.calls) and not common.holes:
+        if self.size == len(common.calls) and not common.holes:
             # Nobody else is to be considered: the usual case, to cost hardly more than a deque.
             return self._take_common(common.calls, place)
         for in_class in self._classes:
@@ -267,7 +265,7 @@ class CallQueue:
         if not isinstance(worker, str):
             return None
         calls.popleft().lane = None
-        self._size -= 1
+        self.size -= 1
         if not calls:
             del self._classes[NORMAL_PRIORITY].ring[None]
         return call, worker
@@ -290,7 +288,7 @@ class CallQueue:
         """Take the first call out of a lane, which then waits for its next turn."""
         calls = lane.calls
         calls.popleft().lane = None
-        self._size -= 1
+        self.size -= 1
         lane.skip_holes()
         if in_class.close_if_empty(lane):
             return

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from snakepit.calls import Call, Priority
+from snakepit.calls import NORMAL_PRIORITY, Call, Priority
 from snakepit.dispatcher import Dispatcher
 from snakepit.errors import ConfigurationError
 from snakepit.explain import Explanation
@@ -24,6 +24,7 @@ from snakepit.options import (
 from snakepit.scheduler import Scheduler
 from snakepit.session import Session, generate_session_id
 from snakepit.streams import StreamBuffer
+from snakepit.wakeups import WakeUps
 
 
 class CallingPool(ABC):
@@ -33,9 +34,11 @@ class CallingPool(ABC):
     _dispatcher: Dispatcher
     _scheduler: Scheduler
 
+    _wakeups: WakeUps
+
     @abstractmethod
-    def _usable_loop(self, chain: Chain) -> asyncio.AbstractEventLoop:
-        """The pool's event loop, if the pool takes calls."""
+    def _require_usable(self, chain: Chain) -> None:
+        """Refuse a call made on behalf of ``chain``, unless the pool takes it here and now."""
 
     async def execute(
         self,
@@ -89,7 +92,7 @@ class CallingPool(ABC):
         )
         self._dispatcher.submit(call)
         try:
-            return await call.answer
+            return await call
         except asyncio.CancelledError:
             call.cancel()
             self._dispatcher.give_up(call)
@@ -221,23 +224,26 @@ class CallingPool(ABC):
             )
         defaults = self._defaults
         affinity = defaults.affinity if affinity is None else affinity_option(affinity)
-        rank = priority_option(priority)
+        rank = NORMAL_PRIORITY if priority == "normal" else priority_option(priority)
         chain = current_chain()
-        loop = self._usable_loop(chain)
-        require_depth(command, chain)
+        self._require_usable(chain)
         now = time.monotonic()
+        deadline = defaults.deadline(now, timeout)
+        if chain:
+            require_depth(command, chain)
+            deadline = earliest_deadline(deadline, chain)
         return Call(
             command,
             args or {},
-            answer=loop.create_future(),
-            submitted_at=now,
-            session_id=session_id,
-            deadline=earliest_deadline(defaults.deadline(now, timeout), chain),
-            queue_deadline=defaults.queue_deadline(now, queue_timeout),
-            idempotent=idempotent,
-            stream=stream,
-            strict=affinity != "hint",
-            fail_fast=affinity == "strict_fail_fast",
-            priority=rank,
-            chain=chain,
+            self._wakeups,
+            now,
+            deadline,
+            session_id,
+            stream,
+            idempotent,
+            defaults.queue_deadline(now, queue_timeout),
+            affinity != "hint",
+            affinity == "strict_fail_fast",
+            rank,
+            chain,
         )

@@ -1,9 +1,14 @@
-"""One call, one record, one end. Pure: it knows no worker and no socket."""
+"""One call, one record, one end. Pure: it knows no worker and no socket.
+
+A call is also what its caller awaits: a future for the one task that made it, with what asyncio
+asks of the futures that tasks wait for, and no more.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextvars import Context
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
@@ -16,6 +21,7 @@ from snakepit.errors import (
     WorkerError,
 )
 from snakepit.streams import StreamBuffer
+from snakepit.wakeups import WakeUps
 
 if TYPE_CHECKING:
     from snakepit.call_queue import Lane
@@ -38,6 +44,9 @@ class CallState(Enum):
     """Its caller has been answered; the worker has not confirmed yet that it stopped."""
     ENDED = "ended"
 
+    # A member equals itself alone; Enum computes a hash of its name, by Python code.
+    __hash__ = object.__hash__
+
 
 class CallEvent(Enum):
     """What can happen to a call."""
@@ -49,6 +58,8 @@ class CallEvent(Enum):
     STOP = "stop"
     """Its caller no longer waits, so its worker is told to stop it."""
     END = "end"
+
+    __hash__ = object.__hash__
 
 
 class CallOutcome(Enum):
@@ -72,17 +83,24 @@ TRANSITIONS: Final[Mapping[tuple[CallState, CallEvent], CallState]] = {
     (CallState.STOPPING, CallEvent.END): CallState.ENDED,
 }
 
-# The same by name: in Python 3.11 the hash of an enum member is computed by Python code.
-_NEXT: Final = {
-    (state.name, event.name): follows for (state, event), follows in TRANSITIONS.items()
-}
+# Reading an enumeration's member takes ten times as long as reading a name.
+_NEW: Final = CallState.NEW
+_SUCCEEDED: Final = CallOutcome.SUCCEEDED
 
 
 class Call:
-    """A call from its submission to its end. ``answer`` is what its caller awaits."""
+    """A call from its submission to its end; awaiting it gives its result.
+
+    Until it has its ``outcome`` its caller waits; what comes after the first answer is ignored.
+    """
 
     __slots__ = (
-        "answer",
+        "_asyncio_future_blocking",
+        "_context",
+        "_error",
+        "_value",
+        "_waiter",
+        "_wakeups",
         "args",
         "chain",
         "command",
@@ -109,13 +127,12 @@ class Call:
         self,
         command: str,
         args: Mapping[str, Any],
-        *,
-        answer: asyncio.Future[Any],
+        wakeups: WakeUps,
         submitted_at: float,
-        session_id: str | None = None,
         deadline: float | None = None,
-        idempotent: bool = False,
+        session_id: str | None = None,
         stream: StreamBuffer | None = None,
+        idempotent: bool = False,
         queue_deadline: float | None = None,
         strict: bool = False,
         fail_fast: bool = False,
@@ -124,11 +141,12 @@ class Call:
     ) -> None:
         self.command = command
         self.args = args
-        self.answer = answer
-        self.session_id = session_id
+        self._wakeups = wakeups
+        self.submitted_at = submitted_at
         self.deadline = deadline
-        self.idempotent = idempotent
+        self.session_id = session_id
         self.stream = stream
+        self.idempotent = idempotent
         #: When it fails if it still waits in the queue.
         self.queue_deadline = queue_deadline
         #: Whether its session's worker alone may run it.
@@ -137,21 +155,26 @@ class Call:
         self.fail_fast = fail_fast
         #: Index in PRIORITIES.
         self.priority = priority
-        #: Where it waits in the queue, if it does.
-        self.lane: Lane | None = None
         #: The host calls this one is nested in, innermost last.
         self.chain = chain
-        self.state = CallState.NEW
+        self.state = _NEW
         self.outcome: CallOutcome | None = None
-        self.submitted_at = submitted_at
-        self.started_at: float | None = None
-        self.worker_id: str | None = None
         #: The worker's own call on whose behalf this one is made. It then runs in the slot of the
         #: call it is nested in.
         self.parent_id: int | None = None
+        self.started_at: float | None = None
+        self.worker_id: str | None = None
+        #: Where it waits in the queue, if it does.
+        self.lane: Lane | None = None
+        self._error: BaseException | None = None
+        self._waiter: Callable[[Any], object] | None = None
+        # The sign by which asyncio knows a future, and that a task wants to wait for it.
+        self._asyncio_future_blocking = False
         self.wire_id = 0
         #: Seconds its worker took for it, as far as the host can tell; set at its end.
         self.ran_s = 0.0
+        self._value: Any = None
+        self._context: Context  # that of the waiter
 
     def apply(self, event: CallEvent) -> None:
         """Move to the next state.
@@ -160,7 +183,7 @@ class Call:
             ProtocolError: the event can't happen in this state; a bug of this library.
         """
         try:
-            self.state = _NEXT[self.state._name_, event._name_]
+            self.state = TRANSITIONS[self.state, event]
         except KeyError:
             raise ProtocolError(
                 f"{event.value} can't happen to a call that is {self.state.value}"
@@ -171,27 +194,6 @@ class Call:
         self.apply(CallEvent.RECALL)
         self.started_at = None
         self.worker_id = None
-
-    def succeed(self, value: Any) -> None:
-        """Answer the caller, unless it has its answer."""
-        if self._answer_as(CallOutcome.SUCCEEDED):
-            if self.stream is not None:
-                self.stream.finish(None)
-            elif not self.answer.done():
-                self.answer.set_result(value)
-
-    def fail(self, error: SnakepitError) -> None:
-        """Answer the caller with an error, unless it has its answer."""
-        late = isinstance(error, CallTimeout | QueueTimeout)
-        if self._answer_as(CallOutcome.TIMED_OUT if late else CallOutcome.FAILED):
-            if self.stream is not None:
-                self.stream.finish(error)
-            elif not self.answer.done():
-                self.answer.set_exception(error)
-
-    def lose(self, lost: WorkerError) -> None:
-        """Answer the caller that the worker is gone, unless it has its answer."""
-        self.fail(lost if self.stream is None else StreamBroken.of(lost, self.stream.delivered))
 
     def limit_at(self, now: float) -> float | None:
         """When the first of its limits is reached, if nothing happens until then."""
@@ -204,12 +206,72 @@ class Call:
             limits.append(self.stream.idle_until(now, self.started_at))
         return min((limit for limit in limits if limit is not None), default=None)
 
-    def cancel(self) -> None:
-        """The caller no longer wants an answer."""
-        self._answer_as(CallOutcome.CANCELLED)
+    # --- its answer ----------------------------------------------------------------------------
 
-    def _answer_as(self, outcome: CallOutcome) -> bool:
+    def succeed(self, value: Any) -> None:
+        """Answer the caller."""
+        if self.outcome is None:
+            self.outcome = _SUCCEEDED
+            self._value = value
+            if self.stream is not None:
+                self.stream.finish(None)
+            elif self._waiter is not None:
+                self._wakeups.add(self)
+
+    def fail(self, error: SnakepitError) -> None:
+        """Answer the caller with an error."""
+        if self.outcome is None:
+            late = isinstance(error, CallTimeout | QueueTimeout)
+            self.outcome = CallOutcome.TIMED_OUT if late else CallOutcome.FAILED
+            self._error = error
+            if self.stream is not None:
+                self.stream.finish(error)
+            elif self._waiter is not None:
+                self._wakeups.add(self)
+
+    def lose(self, lost: WorkerError) -> None:
+        """Answer the caller that the worker is gone."""
+        self.fail(lost if self.stream is None else StreamBroken.of(lost, self.stream.delivered))
+
+    def cancel(self, msg: Any = None) -> bool:
+        """The caller no longer wants an answer; False if it has one."""
         if self.outcome is not None:
             return False
-        self.outcome = outcome
+        self.outcome = CallOutcome.CANCELLED
+        self._error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        if self._waiter is not None:
+            self._wakeups.add(self)
         return True
+
+    def result(self) -> Any:
+        """What it was answered with; raises its error, once."""
+        error = self._error
+        if error is not None:
+            # Kept here, it would keep itself alive: its traceback leads to the caller, that to us.
+            self._error = None
+            try:
+                raise error
+            finally:
+                del error
+        return self._value
+
+    def wake(self) -> None:
+        """Let the caller go on."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            self._context.run(waiter, self)
+
+    # --- what a task asks of what it waits for --------------------------------------------------
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        if self.outcome is None:
+            self._asyncio_future_blocking = True
+            yield self
+        return self.result()
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    def add_done_callback(self, waiter: Callable[[Any], object], *, context: Context) -> None:
+        self._waiter = waiter
+        self._context = context

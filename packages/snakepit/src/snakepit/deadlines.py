@@ -18,38 +18,32 @@ class Deadlines:
     """The calls that have a deadline and whose callers wait."""
 
     def __init__(self) -> None:
-        self._calls: dict[Call, float] = {}
+        #: When to look at each; who no longer waits is taken out.
+        self.calls: dict[Call, float] = {}
         self._armed = math.inf
-
-    def __len__(self) -> int:
-        return len(self._calls)
 
     def add(self, call: Call, deadline: float) -> bool:
         """Watch a call; true if ``deadline``, its first, is earlier than the timer's, which has to
         be set then.
         """
-        self._calls[call] = deadline
+        self.calls[call] = deadline
         if deadline < self._armed:
             self._armed = deadline
             return True
         return False
 
-    def discard(self, call: Call) -> None:
-        """Stop watching a call."""
-        self._calls.pop(call, None)
-
     def due(self, now: float) -> tuple[list[Call], float | None]:
         """The calls whose time is up, which are no longer watched, and when to look again."""
         due = []
-        for call in [call for call, look_at in self._calls.items() if look_at <= now]:
+        for call in [call for call, look_at in self.calls.items() if look_at <= now]:
             limit = call.limit_at(now)
             if limit is not None and limit > now:
-                self._calls[call] = limit
+                self.calls[call] = limit
             else:
-                del self._calls[call]
+                del self.calls[call]
                 if limit is not None:
                     due.append(call)
-        self._armed = min(self._calls.values(), default=math.inf)
+        self._armed = min(self.calls.values(), default=math.inf)
         return due, None if self._armed == math.inf else self._armed
 
 

@@ -11,6 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from snakepit._logs import steady_logger
 from snakepit.calls import Call, CallEvent, CallOutcome, CallState
@@ -40,6 +41,11 @@ from snakepit.supervision.workforce import Workforce
 from snakepit.wire.credit import Credit
 
 logger = steady_logger("snakepit.pool")
+# Reading an enumeration's member takes ten times as long as reading a name.
+_QUEUE: Final = CallEvent.QUEUE
+_START: Final = CallEvent.START
+_END: Final = CallEvent.END
+_SUCCEEDED: Final = CallOutcome.SUCCEEDED
 # How many calls in a row may be answered without a turn of the event loop, so that looking for
 # answers starves nobody.
 _ANSWERS_A_TURN = 8
@@ -69,7 +75,8 @@ class Dispatcher:
         self._grace = cancel_grace
         self._deadlines = Deadlines()
         self._timer: asyncio.TimerHandle | None = None
-        self._idle = asyncio.Event()
+        # For whom all calls have to have ended.
+        self._idle: asyncio.Event | None = None
         self._placing = False
         self._look_ahead = look_ahead
         self._times = CommandTimes()
@@ -86,7 +93,8 @@ class Dispatcher:
             try:
                 if self.quarantine.suspects:
                     self.quarantine.require_harmless(call, call.submitted_at)
-                worker_id = self.scheduler.submit(call, short=self._is_short(call))
+                short = call.stream is None and self._times.is_short(call.command)
+                worker_id = self.scheduler.submit(call, short=short)
             except (PoisonCall, PoolSaturated, SessionWorkerUnavailable, WorkerBusy):
                 self.counters.refused += 1
                 raise
@@ -94,16 +102,17 @@ class Dispatcher:
             worker_id, call.parent_id = lender.worker_id, lender.call_id
             self.scheduler.borrowed(call, worker_id)
         self.counters.submitted += 1
-        self._watch(call, call.submitted_at)
+        now = call.submitted_at
+        self._watch(call, now)
         if worker_id is None:
-            call.apply(CallEvent.QUEUE)
+            call.apply(_QUEUE)
         else:
-            self._start(call, worker_id, call.submitted_at)
-            if len(self.running) == 1 and call.stream is None:
+            self._start(call, worker_id, now)
+            if self._spin.limit and len(self.running) == 1 and call.stream is None:
                 self._look_for_answer(call)
 
     def _start(self, call: Call, worker_id: str, now: float) -> None:
-        call.apply(CallEvent.START)
+        call.apply(_START)
         call.started_at = now
         call.worker_id = worker_id
         self.running.add(call)
@@ -116,7 +125,7 @@ class Dispatcher:
             call.fail(as_typed(error))
             self.call_ended(call)
         else:
-            if self._recall_timer is None and self.scheduler.ahead_of(worker_id):
+            if self.scheduler.ahead and self._recall_timer is None:
                 self._watch_for_slow_calls()
 
     def _look_for_answer(self, call: Call) -> None:
@@ -221,28 +230,30 @@ class Dispatcher:
         if call.parent_id is None and call.worker_id is not None:
             self.scheduler.release(call.worker_id)
         self._close(call)
-        self.start_waiting()
+        if self.scheduler.queue.size:
+            self.start_waiting()
 
     def _close(self, call: Call) -> None:
         """Count a call that holds nothing any more."""
-        call.apply(CallEvent.END)
-        self._deadlines.discard(call)
-        if call.outcome is not None:
-            self.counters.count(call.outcome)
-        if call.outcome is CallOutcome.SUCCEEDED:
+        call.apply(_END)
+        self._deadlines.calls.pop(call, None)
+        if call.outcome is _SUCCEEDED:
+            self.counters.succeeded += 1
             self._times.record(call.command, call.ran_s)
             if self.quarantine.suspects:
                 self.quarantine.acquit(call)
-        if not self.running and self.is_idle():
+        elif call.outcome is not None:
+            self.counters.count(call.outcome)
+        if self._idle is not None and self.is_idle():
             self._idle.set()
 
     def is_idle(self) -> bool:
         """Whether no call runs or waits."""
-        return not self.running and not self.scheduler.queued
+        return not self.running and not self.scheduler.queue.size
 
     def give_up(self, call: Call) -> None:
         """The caller has its answer, or went away; see to it that the work stops."""
-        self._deadlines.discard(call)
+        self._deadlines.calls.pop(call, None)
         if call.state is CallState.QUEUED:
             self.scheduler.withdraw(call)
             self._close(call)
@@ -339,6 +350,7 @@ class Dispatcher:
     async def drain(self, limit: float) -> None:
         """Wait until no call runs or waits, for at most ``limit`` seconds."""
         if not self.is_idle():
+            self._idle = self._idle or asyncio.Event()
             self._idle.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), limit)

@@ -76,8 +76,6 @@ def require_depth(command: str, chain: Chain) -> None:
 
 def earliest_deadline(own: float | None, chain: Chain) -> float | None:
     """The earlier of a call's own deadline and that of the call it is nested in."""
-    if not chain:
-        return own
     outer = chain[-1].parent.deadline
     return min((deadline for deadline in (own, outer) if deadline is not None), default=None)
 

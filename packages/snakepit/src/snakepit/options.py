@@ -25,6 +25,7 @@ class UseDefault(Enum):
 
 USE_DEFAULT: Final = UseDefault.USE_DEFAULT
 Affinity = Literal["hint", "strict_queue", "strict_fail_fast"]
+_LONGEST: Final = sys.float_info.max
 _AFFINITIES: Final[tuple[Affinity, ...]] = get_args(Affinity)
 Timeout = float | timedelta | None | Literal[UseDefault.USE_DEFAULT]
 
@@ -35,13 +36,11 @@ def seconds(name: str, value: float | timedelta, *, zero: bool = False) -> float
     Raises:
         ConfigurationError: it is no number, not finite, zero or negative.
     """
-    if type(value) is float and 0.0 < value <= sys.float_info.max:
-        return value  # what nearly every call brings
     if zero and value == 0 and not isinstance(value, bool):
         return 0.0
     number = value.total_seconds() if isinstance(value, timedelta) else value
     valid = isinstance(number, int | float) and not isinstance(number, bool)
-    if not valid or not 0 < number <= sys.float_info.max:
+    if not valid or not 0 < number <= _LONGEST:
         raise ConfigurationError(
             f"{name} is {value!r}; it has to be a positive number of seconds or a timedelta",
             details={"option": name},
@@ -137,13 +136,19 @@ class CallDefaults:
 
     def deadline(self, now: float, timeout: Timeout) -> float | None:
         """When a call's time is up that is made ``now``."""
-        limit = self.timeout if timeout is USE_DEFAULT else timeout
-        return None if limit is None else now + seconds("timeout", limit)
+        if timeout is USE_DEFAULT:
+            timeout = self.timeout
+        if timeout is None:
+            return None
+        if type(timeout) is float and 0.0 < timeout <= _LONGEST:
+            return now + timeout  # nearly every call
+        return now + seconds("timeout", timeout)
 
     def queue_deadline(self, now: float, timeout: Timeout) -> float | None:
         """When a call has waited long enough that is made ``now``."""
-        limit = self.queue_timeout if timeout is USE_DEFAULT else timeout
-        return None if limit is None else now + seconds("queue_timeout", limit)
+        if timeout is USE_DEFAULT:
+            timeout = self.queue_timeout
+        return None if timeout is None else now + seconds("queue_timeout", timeout)
 
     def idle_limit(self, timeout: Timeout) -> float | None:
         """Seconds that a stream's consumer waits for an item."""

@@ -16,6 +16,7 @@ from enum import Enum
 from types import TracebackType
 from typing import Final
 
+from snakepit import forks
 from snakepit.adapter import Adapter, require_valid
 from snakepit.calling import CallingPool
 from snakepit.calls import PRIORITIES, CallState
@@ -40,6 +41,7 @@ from snakepit.supervision.heartbeat import Heartbeat
 from snakepit.supervision.quarantine import DEFAULT_LIMIT, Quarantine
 from snakepit.supervision.recycling import RecyclePolicy
 from snakepit.supervision.workforce import Workforce
+from snakepit.wakeups import WakeUps
 from snakepit.worker.target import import_is_running
 
 _DEFAULT_HEARTBEAT: Final = Heartbeat()
@@ -55,6 +57,8 @@ class PoolState(Enum):
     CLOSED = "closed"
 
 
+# Reading an enumeration's member takes ten times as long as reading a name.
+_OPEN: Final = PoolState.OPEN
 _WHY_CLOSED: Final = {
     PoolState.NEW: "is not started; enter it with `async with`",
     PoolState.STARTING: "is still starting; wait for `async with` to enter",
@@ -147,6 +151,7 @@ class Pool(CallingPool, SupervisedPool):
             whole_number("queue_limit", queue_limit, least=0),
             whole_number("session_limit", session_limit),
         )
+        self._wakeups = WakeUps()
         self._workforce = Workforce(
             adapter,
             name=name,
@@ -156,6 +161,7 @@ class Pool(CallingPool, SupervisedPool):
             start_timeout=seconds("start_timeout", start_timeout),
             cancel_grace=seconds("cancel_grace", cancel_grace),
             host_functions=dict(host_functions or {}),
+            wakeups=self._wakeups,
             recycle=instance_or_none("recycle", recycle, RecyclePolicy),
             heartbeat=instance_or_none("heartbeat", heartbeat, Heartbeat),
         )
@@ -170,6 +176,7 @@ class Pool(CallingPool, SupervisedPool):
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._owner_pid = 0
+        self._forks = 0
         self._state = PoolState.NEW
         self._closing: asyncio.Task[None] | None = None
 
@@ -202,6 +209,7 @@ class Pool(CallingPool, SupervisedPool):
         self._state = PoolState.STARTING
         self._loop = asyncio.get_running_loop()
         self._owner_pid = os.getpid()
+        self._forks = forks.count
         self.name = self._workforce.name = self._dispatcher.name = claim_name(self.name)
         try:
             await self._workforce.start(self._dispatcher)
@@ -310,7 +318,7 @@ class Pool(CallingPool, SupervisedPool):
 
     def _is_foreign_process(self) -> bool:
         """Whether this is a fork of the process that started the pool, and that still uses it."""
-        return os.getpid() != self._owner_pid
+        return forks.count != self._forks
 
     def _failed_to_start(self) -> bool:
         return self._state is PoolState.CLOSED and self._closing is None
@@ -392,9 +400,16 @@ class Pool(CallingPool, SupervisedPool):
 
     # --- taking calls ------------------------------------------------------------------------
 
-    def _usable_loop(self, chain: Chain) -> asyncio.AbstractEventLoop:
+    def _require_usable(self, chain: Chain) -> None:
         loop = self._loop
-        if loop is None or (self._state is not PoolState.OPEN and not self._takes_calls(chain)):
+        if (
+            self._state is _OPEN
+            and self._forks == forks.count
+            and loop is asyncio.get_running_loop()
+            and self._workforce.broken is None
+        ):
+            return
+        if loop is None or (self._state is not _OPEN and not self._takes_calls(chain)):
             raise PoolClosed(f"pool {self.name!r} {_WHY_CLOSED[self._state]}")
         if self._is_foreign_process():
             raise PoolBroken(
@@ -406,7 +421,6 @@ class Pool(CallingPool, SupervisedPool):
                 f"pool {self.name!r} belongs to another event loop; create one in this loop"
             )
         self._require_unbroken()
-        return loop
 
     def _require_unbroken(self) -> None:
         if self._workforce.broken is not None:

@@ -24,6 +24,7 @@ from snakepit.processes.spec import ProcessSpec
 from snakepit.processes.template_client import TemplateLost, UnsafeToFork
 from snakepit.processes.templates import SharedTemplate
 from snakepit.processes.tree import ProcessTree, acquire_tree, release_tree
+from snakepit.wakeups import WakeUps
 from snakepit.wire.codec import encode
 from snakepit.worker.target import split_target
 
@@ -177,19 +178,12 @@ class PythonAdapter:
         self, worker: WorkerProcess, command: str, args: Mapping[str, Any], options: CallOptions
     ) -> Any:
         """Run a command outside a pool. (A pool hands its calls to the worker directly.)"""
-        answer = asyncio.get_running_loop().create_future()
-        deadline = None if options.timeout is None else time.monotonic() + options.timeout
-        call = Call(
-            command,
-            args,
-            answer=answer,
-            submitted_at=time.monotonic(),
-            session_id=options.session_id,
-            deadline=deadline,
-        )
+        now = time.monotonic()
+        deadline = None if options.timeout is None else now + options.timeout
+        call = Call(command, args, WakeUps(), now, deadline, options.session_id)
         worker.start_call(call)
         try:
-            return await answer
+            return await call
         except asyncio.CancelledError:
             worker.stop_call(call)
             raise

@@ -60,6 +60,8 @@ class Scheduler:
         # first level that is not empty is the least loaded, and the longest unused of those.
         self._levels: list[OrderedDict[str, _Slots]] = [OrderedDict()]
         self._capacity = 0
+        #: How many calls all workers were sent beyond those they can run.
+        self.ahead = 0
         self._sessions: OrderedDict[str, str] = OrderedDict()
         self.session_hits = 0
         self.session_misses = 0
@@ -67,7 +69,7 @@ class Scheduler:
     @property
     def queued(self) -> int:
         """How many calls wait."""
-        return len(self.queue)
+        return self.queue.size
 
     def waiting(self) -> Iterator[Call]:
         """The calls that wait, as they would be served."""
@@ -85,7 +87,7 @@ class Scheduler:
 
     def has_free_slot(self) -> bool:
         """Whether some worker could take a call now."""
-        return self._least_loaded(ahead=False) is not None
+        return self._least_loaded(False) is not None
 
     def can_start(self, call: Call) -> bool:
         """Whether a new call could be given a slot now."""
@@ -124,8 +126,7 @@ class Scheduler:
         # Whoever waits can't run now: all are asked again when a slot becomes free. So the new call
         # overtakes only those that wait for a worker it does not need. None goes ahead of those
         # that wait, or the slots would never become free for a call that is not short.
-        ahead = short and not self.queue
-        worker_id = None if behind else self._place(call, short=short, ahead=ahead)
+        worker_id = None if behind else self._place(call, short, short and not self.queue.size)
         if worker_id is None:
             self.require_space()
             self.queue.push(call)
@@ -133,7 +134,7 @@ class Scheduler:
 
     def waits_behind_its_session(self, call: Call) -> bool:
         """Whether earlier calls of its session wait: they are served first come, first served."""
-        if call.session_id is None or not self.queue:
+        if call.session_id is None or not self.queue.size:
             return False
         return self.queue.has_lane(call.session_id, call.priority)
 
@@ -174,11 +175,11 @@ class Scheduler:
         Raises:
             PoolSaturated: it is full.
         """
-        if len(self.queue) >= self._queue_limit:
+        if self.queue.size >= self._queue_limit:
             raise PoolSaturated(
-                f"{len(self.queue)} calls wait already, which is the limit; "
+                f"{self.queue.size} calls wait already, which is the limit; "
                 "retry later, or raise the pool's size or queue_limit",
-                details={"queued": len(self.queue), "queue_limit": self._queue_limit},
+                details={"queued": self.queue.size, "queue_limit": self._queue_limit},
             )
 
     def borrowed(self, call: Call, worker_id: str) -> None:
@@ -201,9 +202,17 @@ class Scheduler:
     def release(self, worker_id: str) -> None:
         """Give back a slot of a worker; one that is gone is ignored."""
         slots = self._workers.get(worker_id)
-        if slots is not None:
-            slots.held = False
-            self._set_load(slots, slots.load - 1)
+        if slots is None:
+            return
+        slots.held = False
+        load = slots.load
+        slots.load = load - 1
+        if load > slots.capacity:
+            self.ahead -= 1
+        if not slots.closed:
+            del self._levels[load][worker_id]
+            self._levels[load - 1][worker_id] = slots
+        if self.queue.size:
             self.queue.worker_has_room(worker_id)
 
     def recalled(self, call: Call, worker_id: str) -> None:
@@ -212,8 +221,10 @@ class Scheduler:
         Several are reported in the reverse order of their sending.
         """
         slots = self._workers.get(worker_id)
+        held = slots is not None and slots.held
+        self.release(worker_id)
         if slots is not None:
-            self._set_load(slots, slots.load - 1)
+            slots.held = held
         self.queue.push_front(call)
 
     def hold(self, worker_id: str) -> None:
@@ -230,45 +241,51 @@ class Scheduler:
 
         def place(call: Call) -> str | WaitsFor | None:
             short = is_short(call)
-            worker_id = self._place(call, short=short, ahead=short)
+            worker_id = self._place(call, short, short)
             if worker_id is None and call.strict:
                 home = self._home(call.session_id)
                 return None if home is None else WaitsFor(home.worker_id)
             return worker_id
 
-        return self.queue.take(place) if self.queue else None
+        return self.queue.take(place) if self.queue.size else None
 
-    def _place(self, call: Call, *, short: bool, ahead: bool) -> str | None:
+    def _place(self, call: Call, short: bool, ahead: bool) -> str | None:
+        """Take a slot for a call that is ``short`` or not, in a busy worker only if ``ahead``."""
         session_id = call.session_id
-        if session_id is None:
-            slots = self._least_loaded(ahead=ahead)
-        else:
-            slots = self._find(call, ahead=ahead)
+        slots = self._least_loaded(ahead) if session_id is None else self._find(call, ahead)
         if slots is None:
             return None
+        worker_id = slots.worker_id
         if session_id is not None:
-            self._bind(session_id, slots.worker_id)
+            self._bind(session_id, worker_id)
         if not short:
             slots.held = True
-        self._set_load(slots, slots.load + 1)
-        return slots.worker_id
+        levels, load = self._levels, slots.load
+        if load >= slots.capacity:
+            self.ahead += 1
+        del levels[load][worker_id]
+        slots.load = load = load + 1
+        if load == len(levels):
+            levels.append(OrderedDict())
+        levels[load][worker_id] = slots
+        return worker_id
 
     def find(self, call: Call, *, short: bool = False) -> str | None:
         """The worker that a call would be sent to now, if it were the only one that waits."""
-        slots = self._find(call, ahead=short)
+        slots = self._find(call, short)
         return None if slots is None else slots.worker_id
 
-    def _find(self, call: Call, *, ahead: bool) -> _Slots | None:
+    def _find(self, call: Call, ahead: bool) -> _Slots | None:
         session_id = call.session_id
         if session_id is None:
-            return self._least_loaded(ahead=ahead)
+            return self._least_loaded(ahead)
         home = self._home(session_id)
         if home is None:
             # It will be bound to the worker it is sent to, so that one must really run it.
-            return self._least_loaded(ahead=False)
+            return self._least_loaded(False)
         if home.room(ahead=False):
             return home
-        slots = None if call.strict else self._least_loaded(ahead=False)
+        slots = None if call.strict else self._least_loaded(False)
         if slots is None and ahead and self._may_go_ahead(call, home):
             return home
         return slots
@@ -294,26 +311,18 @@ class Scheduler:
         slots = None if worker_id is None else self._workers.get(worker_id)
         return slots if slots is not None and not slots.closed else None
 
-    def _least_loaded(self, *, ahead: bool) -> _Slots | None:
-        # Above the capacity there is room only ahead: a full pool needs no look at all workers.
-        levels = self._levels if ahead else self._levels[: self._capacity]
-        for load, level in enumerate(levels):
-            if not level:
-                continue
+    def _least_loaded(self, ahead: bool) -> _Slots | None:
+        for level in self._levels:
             for slots in level.values():
+                load = slots.load
                 if load < slots.capacity:
                     return slots
-                if ahead and slots.room(ahead=True) and not self.queue.is_awaited(slots.worker_id):
+                if not ahead:
+                    if load >= self._capacity:
+                        return None  # a full pool needs no look at all its workers
+                elif slots.room(ahead=True) and not self.queue.is_awaited(slots.worker_id):
                     return slots
         return None
-
-    def _set_load(self, slots: _Slots, load: int) -> None:
-        if not slots.closed:
-            del self._levels[slots.load][slots.worker_id]
-            if load == len(self._levels):
-                self._levels.append(OrderedDict())
-            self._levels[load][slots.worker_id] = slots
-        slots.load = load
 
     # --- sessions ----------------------------------------------------------------------------
 
@@ -358,5 +367,6 @@ class Scheduler:
 
     def remove_worker(self, worker_id: str) -> None:
         """A worker is gone with its slots."""
+        self.ahead -= self.ahead_of(worker_id)
         self.close_worker(worker_id)
         self._workers.pop(worker_id, None)

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 
 from snakepit.errors import SnakepitError
+from snakepit.wakeups import WakeUps
 from snakepit.wire.exchange import SegmentExchange, resolved
 from snakepit.wire.frames import Frame, FrameDecoder
 from snakepit.wire.segments import OutgoingSegments
@@ -16,11 +17,14 @@ class FrameConnection:
     """Sends frames, and hands those that arrive to ``on_frame``. It owns ``sock``.
 
     ``on_closed`` is called once, with the error that ended the connection or None at the end of
-    file; not after ``close``. ``exchange``: the segments that frames may refer to, once both sides
-    have agreed.
+    file; not after ``close``.
     """
 
+    #: Where large buffers of what is sent go, if anywhere.
+    segments: OutgoingSegments | None = None
     exchange: SegmentExchange | None = None
+    #: Who goes on when all that came with one read has been handled.
+    wakeups: WakeUps | None = None
 
     def __init__(
         self,
@@ -30,6 +34,8 @@ class FrameConnection:
     ) -> None:
         sock.setblocking(False)
         self._sock = sock
+        self._send = sock.send
+        self._receive_into = sock.recv_into
         self._on_frame = on_frame
         self._on_closed = on_closed
         self._decoder = FrameDecoder()
@@ -46,18 +52,14 @@ class FrameConnection:
         """
         if self._gathered:
             self._gathered.append(frame)
-            self._flush()
-        else:
-            self._send_now(frame)
-
-    def _send_now(self, frame: bytes) -> None:
-        if not self._open:
-            return
-        if self._unsent:
-            self._unsent += frame
+            frame = b"".join(self._gathered)
+            self._gathered.clear()
+        if self._unsent or not self._open:
+            if self._open:
+                self._unsent += frame
             return
         try:
-            sent = self._sock.send(frame)
+            sent = self._send(frame)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -66,10 +68,10 @@ class FrameConnection:
             self._unsent += memoryview(frame)[sent:]
             self._loop.add_writer(self._sock, self._on_writable)
 
-    @property
-    def segments(self) -> OutgoingSegments | None:
-        """Where large buffers of what is sent go, if anywhere."""
-        return None if self.exchange is None else self.exchange.outgoing
+    def share(self, exchange: SegmentExchange) -> None:
+        """Let frames refer to segments from now on."""
+        self.exchange = exchange
+        self.segments = exchange.outgoing
 
     def send_soon(self, frame: bytes) -> None:
         """Send a frame together with the others of this turn of the loop: one system call."""
@@ -78,9 +80,8 @@ class FrameConnection:
         self._gathered.append(frame)
 
     def _flush(self) -> None:
-        frames, self._gathered = self._gathered, []
-        if frames:
-            self._send_now(frames[0] if len(frames) == 1 else b"".join(frames))
+        if self._gathered:
+            self.send(self._gathered.pop())
 
     def close(self) -> None:
         """Close the socket; nothing is reported any more."""
@@ -111,12 +112,20 @@ class FrameConnection:
             self._loop.remove_writer(self._sock)
 
     def _on_readable(self) -> None:
-        self._read()
+        wakeups = self.wakeups
+        if wakeups is None:
+            self._read()
+            return
+        wakeups.at_once = True
+        try:
+            self._read()
+        finally:
+            wakeups.wake()
 
     def _read(self) -> bool:
         """Handle one read; False when there was nothing, or the connection ended."""
         try:
-            count = self._sock.recv_into(self._decoder.space)
+            count = self._receive_into(self._decoder.space)
         except BlockingIOError:
             return False
         except OSError:

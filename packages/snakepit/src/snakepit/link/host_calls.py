@@ -45,10 +45,11 @@ class HostCalls:
         self._send = connection.send
         self._last_id = 0
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._parents: dict[int, Call] = {}
+        #: Whose commands make them.
+        self.parents: dict[int, Call] = {}
         self._windows: dict[int, AsyncSendWindow] = {}
 
-    def start(self, frame: Frame, parent_of: Callable[[int | None], Call | None]) -> None:
+    def start(self, frame: Frame, parent_of: Callable[[int], Call | None]) -> None:
         """Serve a ``CALL`` frame in a task of its own.
 
         Raises:
@@ -65,7 +66,7 @@ class HostCalls:
         except SnakepitError as error:
             self._send_error(frame.call_id, error)
             return
-        parent = parent_of(request.parent)
+        parent = None if request.parent is None else parent_of(request.parent)
         if parent is None:
             # The command it is made for has ended, or its caller no longer wants it.
             self._send(value_frame(FrameType.CANCELLED, frame.call_id, False))
@@ -73,14 +74,14 @@ class HostCalls:
         call = HostCall(frame.call_id, request.command, self._worker_id, parent)
         if request.credit is not None:
             self._windows[frame.call_id] = AsyncSendWindow(request.credit)
-        self._parents[frame.call_id] = parent
+        self.parents[frame.call_id] = parent
         task = asyncio.get_running_loop().create_task(self._serve(call, function, request))
         self._tasks[frame.call_id] = task
         task.add_done_callback(lambda _: self._forget(frame.call_id))
 
     def _forget(self, call_id: int) -> None:
         self._tasks.pop(call_id, None)
-        self._parents.pop(call_id, None)
+        self.parents.pop(call_id, None)
         self._windows.pop(call_id, None)
 
     def grant(self, frame: Frame) -> None:
@@ -98,9 +99,7 @@ class HostCalls:
 
     def cancel_children_of(self, parent: Call) -> None:
         """Stop the host calls of a command that has ended or is no longer wanted."""
-        if not self._parents:
-            return
-        for call_id, owner in tuple(self._parents.items()):
+        for call_id, owner in tuple(self.parents.items()):
             if owner is parent:
                 self._tasks[call_id].cancel()
 

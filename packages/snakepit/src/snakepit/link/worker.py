@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from snakepit._logs import steady_logger
 from snakepit.calls import Call, CallState
@@ -28,11 +28,11 @@ from snakepit.processes.linux import count_oom_kills
 from snakepit.processes.output import OutputTail
 from snakepit.processes.stacks import StacksUnavailable, dump_stacks
 from snakepit.processes.tree import CAUSE_PATIENCE, ExitReport, ProcessTree
+from snakepit.wakeups import WakeUps
 from snakepit.wire.credit import WINDOW, Credit
 from snakepit.wire.exchange import SEGMENTS_FEATURE, common_features
 from snakepit.wire.frames import PROTOCOL_VERSIONS, Frame, FrameType
 from snakepit.wire.messages import (
-    CallRequest,
     bare_frame,
     call_frame,
     credit_frame,
@@ -47,10 +47,14 @@ from snakepit.wire.messages import (
 )
 
 logger = steady_logger("snakepit.worker")
+# Reading an enumeration's member takes ten times as long as reading a name.
+_RESULT: Final = FrameType.RESULT.value
 
 
 class WorkerEvents(Protocol):
-    """What a worker tells its pool."""
+    """What a worker tells its pool. ``wakeups``: the pool's callers that have their answers."""
+
+    wakeups: WakeUps
 
     def call_ended(self, worker_id: str, call: Call, *, interrupted: bool) -> None:
         """A call ended and its caller was answered.
@@ -120,6 +124,18 @@ class WorkerProcess:
         self._recalling = False
         # Whether running code was broken off: it starts no call after that.
         self._suspect = False
+        self._handlers: Mapping[int, Callable[[Frame], None]] = {
+            FrameType.ERROR: self._on_error,
+            FrameType.CANCELLED: self._on_cancelled,
+            FrameType.END: self._on_end,
+            FrameType.ITEM: self._on_items,
+            FrameType.CALL: self._on_call,
+            FrameType.CREDIT: self._host_calls.grant,
+            FrameType.CANCEL: self._on_cancel,
+            FrameType.HELLO: self._on_hello,
+            FrameType.READY: self._on_ready,
+            FrameType.FAILED: self._on_failed,
+        }
 
     def __repr__(self) -> str:
         return f"<WorkerProcess {self.worker_id} pid={self.pid} calls={len(self._calls)}>"
@@ -170,6 +186,7 @@ class WorkerProcess:
         if self._dying is not None:
             raise WorkerStartFailed(f"worker {self.worker_id} died as soon as it was ready")
         self._events = events
+        self._data.wakeups = events.wakeups
 
     def kill(self, reason: str) -> None:
         """End the process and all it started; ``reason`` goes into the errors of its calls."""
@@ -250,7 +267,7 @@ class WorkerProcess:
             error = death.error()
             error.retryable = call.idempotent
             call.lose(error)
-            self._end_call(call, interrupted=False)
+            self._end_call(call)
         for ping in self._pings.values():
             ping.cancel()
         if not self._ready.done():
@@ -281,17 +298,27 @@ class WorkerProcess:
         Raises:
             EncodeError, PayloadTooLarge: its arguments can't travel; nothing was sent.
         """
-        timeout = None if call.deadline is None else call.deadline - time.monotonic()
-        wire_id = call.wire_id = next(self._ids)
+        timeout = call.deadline
+        if timeout is not None:
+            timeout -= time.monotonic()
+        args = call.args
+        if type(args) is not dict:
+            args = dict(args)
         credit = None if call.stream is None else WINDOW
-        request = CallRequest(
-            call.command, dict(call.args), timeout, call.session_id, call.parent_id, credit
+        wire_id = call.wire_id = next(self._ids)
+        data = self._data
+        frame = call_frame(
+            wire_id,
+            (call.command, args, timeout, call.session_id, call.parent_id, credit),
+            data.segments,
         )
-        frame = call_frame(wire_id, request, self._data.segments)
-        # To a busy worker there is no hurry: calls to it share a system call.
-        send = self._data.send_soon if self._calls else self._data.send
-        self._calls[wire_id] = call
-        send(frame)
+        if self._calls:
+            # To a busy worker there is no hurry: calls to it share a system call.
+            self._calls[wire_id] = call
+            data.send_soon(frame)
+        else:
+            self._calls[wire_id] = call
+            data.send(frame)
 
     def _unstarted(self) -> list[Call]:
         """The calls it can't have started: it runs one after the other, and answers each."""
@@ -368,65 +395,77 @@ class WorkerProcess:
         async with self._stacks_lock:  # they share one file
             return await dump_stacks(self.pid, self._stacks_fd, patience)
 
-    def _end_call(self, call: Call, *, interrupted: bool) -> None:
-        if self._calls.pop(call.wire_id, None) is not None:
-            now = time.monotonic()
-            call.ran_s = now - max(self._free_at, call.started_at or now)
-            if call.parent_id is None:
-                self._free_at = now
+    def _end_call(self, call: Call, *, interrupted: bool = False) -> None:
+        if self._calls.pop(call.wire_id, None) is None:
+            return
+        now = time.monotonic()
+        started_at = call.started_at or now
+        free_at = self._free_at
+        call.ran_s = now - (free_at if free_at > started_at else started_at)
+        if call.parent_id is None:
+            self._free_at = now
+        if self._host_calls.parents:
             self._host_calls.cancel_children_of(call)
-            if self._events is not None:
-                self._events.call_ended(self.worker_id, call, interrupted=interrupted)
+        if self._events is not None:
+            self._events.call_ended(self.worker_id, call, interrupted=interrupted)
 
     # --- frames ------------------------------------------------------------------------------
 
     def _on_frame(self, frame: Frame) -> None:
-        match frame.type:
-            case FrameType.RESULT | FrameType.ERROR | FrameType.CANCELLED | FrameType.END:
-                self._on_final(frame)
-            case FrameType.ITEM:
-                self._on_items(frame)
-            case FrameType.CALL:
-                self._host_calls.start(frame, self._wanted_call)
-            case FrameType.CREDIT:
-                self._host_calls.grant(frame)
-            case FrameType.CANCEL:
-                self._host_calls.cancel(frame.call_id)
-            case FrameType.HELLO:
-                self._on_hello(frame)
-            case FrameType.READY:
-                self._on_ready(frame)
-            case FrameType.FAILED:
-                self._on_failed(frame)
-            case _:
+        if frame.type != _RESULT:
+            handler = self._handlers.get(frame.type)
+            if handler is None:
                 raise ProtocolError(f"a worker may not send a frame of type {frame.type}")
+            handler(frame)
+            return
+        # Results are what most frames are: in place, and by a short way.
+        call = self._calls.get(frame.call_id) or self._answered_call(frame)
+        try:
+            (value,) = read_body(frame, 1)
+            call.succeed(value)
+        except SnakepitError as error:
+            call.fail(error)
+        self._end_call(call)
 
-    def _wanted_call(self, wire_id: int | None) -> Call | None:
-        return None if wire_id is None else self._calls.get(wire_id)
+    def _on_call(self, frame: Frame) -> None:
+        self._host_calls.start(frame, self._calls.get)
 
-    def _on_final(self, frame: Frame) -> None:
+    def _on_cancel(self, frame: Frame) -> None:
+        self._host_calls.cancel(frame.call_id)
+
+    def _answered_call(self, frame: Frame) -> Call:
         call = self._calls.get(frame.call_id)
         if call is None:
             raise ProtocolError(f"an answer to call {frame.call_id}, which is not open")
-        interrupted = False
+        return call
+
+    def _on_end(self, frame: Frame) -> None:
+        call = self._answered_call(frame)
+        call.succeed(None)
+        self._end_call(call)
+
+    def _on_error(self, frame: Frame) -> None:
+        call = self._answered_call(frame)
         try:
-            if frame.type == FrameType.RESULT:
-                call.succeed(read_value(frame))
-            elif frame.type == FrameType.END:
-                call.succeed(None)
-            elif frame.type == FrameType.CANCELLED:
-                interrupted = self._suspect = bool(read_value(frame)) or self._suspect
-                call.fail(
-                    ProtocolError("the worker cancelled a call that nobody told it to cancel")
-                )
-            else:
-                error = error_from_wire(read_mapping(frame))
-                # What it was doing when it got no more memory, nobody knows.
-                interrupted = ran_out_of_memory(error)
-                call.fail(error)
-        except SnakepitError as error:
-            call.fail(error)
-        self._end_call(call, interrupted=interrupted)
+            error = error_from_wire(read_mapping(frame))
+        except SnakepitError as unreadable:
+            error = unreadable
+        call.fail(error)
+        # What it was doing when it got no more memory, nobody knows.
+        self._end_call(call, interrupted=ran_out_of_memory(error))
+
+    def _on_cancelled(self, frame: Frame) -> None:
+        call = self._answered_call(frame)
+        try:
+            interrupted = bool(read_value(frame))
+            error: SnakepitError = ProtocolError(
+                "the worker cancelled a call that nobody told it to cancel"
+            )
+        except SnakepitError as unreadable:
+            interrupted, error = False, unreadable
+        self._suspect = self._suspect or interrupted
+        call.fail(error)
+        self._end_call(call, interrupted=self._suspect)
 
     def _on_items(self, frame: Frame) -> None:
         call = self._calls.get(frame.call_id)
@@ -458,7 +497,7 @@ class WorkerProcess:
             return
         features = common_features(info.get("features")) if isinstance(info, dict) else []
         if SEGMENTS_FEATURE in features:
-            self._data.exchange = self._control.exchange
+            self._data.share(self._control.exchange)
         config = {
             "worker_id": self.worker_id,
             "target": self._config.target,

@@ -117,11 +117,18 @@ def encode_fields(
         body = encode_fields(["work", {"x": 1}], ["command", "args"])
         assert decode(body) == ["work", {"x": 1}]
     """
-    data = b""
+    data: bytes = b""
     try:
         if segments is None or not segments.carries_bytes or not placing.has_large_bytes(fields):
-            data = _pack(fields)
-            if len(data) < SEGMENT_THRESHOLD and len(data) <= limit:
+            try:
+                packer = _idle_packers.pop()
+            except IndexError:
+                packer = _new_packer()
+            data = packer.pack(fields)  # one that failed is dropped with what it had written
+            size = len(data)
+            if size <= _KEEP_BYTES:
+                _idle_packers.append(packer)
+            if size < SEGMENT_THRESHOLD and size <= limit:
                 return data
     except values.LargeBuffer:
         pass
@@ -222,8 +229,6 @@ def decode(data: bytes | bytearray | memoryview, leases: Leases | None = None) -
         is not installed, or more than ``MAX_OBJECTS`` objects. No other error, whatever the bytes;
         lengths are checked before memory is taken for them.
     """
-    if type(data) is ResolvedBody:
-        return data.content()
     try:
         # Each object takes a byte at least, so that only in long bytes they have to be counted.
         counts = len(data) > MAX_OBJECTS
@@ -255,10 +260,12 @@ def decode_fields(data: bytes, names: Sequence[str]) -> Any:
 
         assert decode_fields(encode_fields([1, 2], ["x", "y"]), ["x", "y"]) == [1, 2]
     """
+    if type(data) is ResolvedBody:
+        return data.content()
     try:
         return decode(data)
     except DecodeError as error:
-        path = None if type(data) is ResolvedBody else path_of_failure(data, names, decode)
+        path = path_of_failure(data, names, decode)
         if path is None:
             raise
         raise DecodeError(
@@ -267,17 +274,12 @@ def decode_fields(data: bytes, names: Sequence[str]) -> Any:
 
 
 def _pack(value: Any) -> bytes:
-    try:
-        packer = _idle_packers.pop()
-    except IndexError:
-        packer = msgpack.Packer(
-            default=values.to_wire, strict_types=True, buf_size=_NEW_BUFFER_BYTES
-        )
-    # A packer that failed is dropped with what it had written.
-    data: bytes = packer.pack(value)
-    if len(data) <= _KEEP_BYTES:
-        _idle_packers.append(packer)
+    data: bytes = _new_packer().pack(value)
     return data
+
+
+def _new_packer() -> msgpack.Packer:
+    return msgpack.Packer(default=values.to_wire, strict_types=True, buf_size=_NEW_BUFFER_BYTES)
 
 
 def _pack_inline(value: Any) -> bytes:

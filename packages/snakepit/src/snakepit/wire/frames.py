@@ -137,7 +137,7 @@ class FrameDecoder:
                 break
             frames.append(_new_frame(Frame, (kind, flags, call_id, view[start:end].tobytes())))
             offset = end
-        if self._filled or offset != filled:
+        if offset != filled or self._filled:
             self._keep(offset, filled)
         return frames
 

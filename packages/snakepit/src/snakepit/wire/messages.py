@@ -44,12 +44,12 @@ def call_frame(call_id: int, request: Fields, segments: OutgoingSegments | None 
         EncodeError, PayloadTooLarge: the arguments can't travel; the path starts at ``args``.
     """
     fields: list[Any] = list(request)
-    _, _, _, _, parent, credit = request
+    *_, parent, credit = fields
     flags = 0 if parent is None else FLAG_NESTED
     if credit is not None:
         flags |= FLAG_STREAM
         fields[-1] = list(credit)
-    body = encode_fields(fields, CallRequest._fields, segments=segments)
+    body = encode_fields(fields, _CALL_FIELDS, segments=segments)
     if type(body) is SharedBody:
         flags |= FLAG_SEGMENTS
     return encode_frame(_CALL, call_id, body, flags)
@@ -62,7 +62,7 @@ def read_call(frame: Frame) -> CallRequest:
         ProtocolError: it is no array of the right shape, or an element has a wrong type.
         DecodeError: a value in it can't be decoded; only this call fails.
     """
-    request = _new_request(CallRequest, read_body(frame, _CALL_LENGTH, CallRequest._fields))
+    request = _new_request(CallRequest, read_body(frame, _CALL_LENGTH, _CALL_FIELDS))
     command, args, timeout, session, parent, credit = request
     # The very types: a bool is an int too.
     if (
@@ -88,6 +88,7 @@ def read_call(frame: Frame) -> CallRequest:
 
 # Its own constructor takes twice as long, for every call.
 _new_request = tuple.__new__
+_CALL_FIELDS: Final = CallRequest._fields
 _CALL: Final = FrameType.CALL.value
 _NONE = type(None)
 _OPTIONAL_NUMBER = (_NONE, float, int)

@@ -91,7 +91,7 @@ class IncomingCalls:
         """Note that a call has arrived and waits to be started. For one thread at a time."""
         if call_id <= self._last_received:
             raise ProtocolError(f"call id {call_id} does not ascend")
-        # In this order, and read in the other one: so it is known at every moment, without the lock.
+        # In this order, and read in the other one: so it is known at every moment without the lock.
         self._waiting.add(call_id)
         self._last_received = call_id
 

@@ -81,7 +81,7 @@ def _serve(descriptors: WorkerDescriptors) -> int:
         return 1
     control = ControlPort(socket.socket(fileno=descriptors.control))
     if SEGMENTS_FEATURE in common_features(config.get("features")):
-        port.exchange = control.exchange
+        port.share(control.exchange)
     engine = _engine(port, commands, config["concurrency"])
     start_control_thread(control, engine)
     names = {name: {"stream": command.streams} for name, command in commands.items()}

@@ -22,11 +22,10 @@ _EXIT_HOST_GONE = 3
 
 
 class Port:
-    """Sends and receives frames over a blocking socket. It owns ``sock``.
+    """Sends and receives frames over a blocking socket. It owns ``sock``."""
 
-    ``exchange``: the segments that the frames may refer to, once host and worker have agreed.
-    """
-
+    #: Where large buffers of what is sent go, if anywhere.
+    segments: OutgoingSegments | None = None
     exchange: SegmentExchange | None = None
 
     def __init__(self, sock: socket.socket) -> None:
@@ -114,10 +113,10 @@ class Port:
             if fd == self._wake_read:
                 os.read(fd, 4096)
 
-    @property
-    def segments(self) -> OutgoingSegments | None:
-        """Where large buffers of what is sent go, if anywhere."""
-        return None if self.exchange is None else self.exchange.outgoing
+    def share(self, exchange: SegmentExchange) -> None:
+        """Let frames refer to segments from now on."""
+        self.exchange = exchange
+        self.segments = exchange.outgoing
 
     def release(self) -> None:
         """Tell the host now which of its segments have no views any more."""
