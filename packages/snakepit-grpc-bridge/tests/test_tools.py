@@ -105,7 +105,7 @@ async def test_registering_is_checked() -> None:
     await tools.register("x", price)
     with pytest.raises(DuplicateTool):
         await tools.register("x", price)
-    await tools.register("x", print, replace=True)
+    await tools.register("x", lambda: None, replace=True)
     assert await tools.unregister("x") is True
     assert await tools.unregister("x") is False
     for name, function in [("no name", price), ("", price), ("x", 3), ("x", lambda a, /: a)]:

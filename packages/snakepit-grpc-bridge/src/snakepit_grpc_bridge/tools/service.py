@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,11 +17,9 @@ from snakepit_grpc_bridge.errors import (
     ValidationFailed,
 )
 from snakepit_grpc_bridge.sessions import GLOBAL_SESSION, SessionService
-from snakepit_grpc_bridge.tools.schema import Parameter, Schema, read_schema
+from snakepit_grpc_bridge.tools.schema import Parameter, Schema, check_tool_name, read_schema
 
 _log = logging.getLogger(__name__)
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\Z")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,11 +167,7 @@ def _is_async(function: Callable[..., Any]) -> bool:
 
 
 def _check(name: object, function: object) -> None:
-    if not isinstance(name, str) or not _NAME.match(name):
-        raise ValidationFailed(
-            f"{name!r:.100} is no tool name; use letters, digits and _ . - after a first letter or "
-            "_, at most 64 characters"
-        )
+    check_tool_name(name)
     if not callable(function):
         raise ValidationFailed(f"tool {name!r} must be a function, not a {type(function).__name__}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):

@@ -1,0 +1,35 @@
+"""What a compiled description consists of. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from snakepit_grpc_bridge.tools.schema.problems import Problems, Where
+
+__all__ = ["Check", "Read"]
+
+Read = Callable[[Any, Where, Problems], Any]
+
+
+def _read_to_see(_value: Any) -> int | None:
+    """Reading tells at once."""
+    return 0
+
+
+class Check(NamedTuple):
+    """How values are read.
+
+    Attributes:
+        expects: what messages call a right value.
+        read: returns the value as its own Python type. What is wrong goes into the problems; what
+            is returned then means nothing.
+        plain: values of exactly these types are right as they are; None: of any type.
+        misfits: how much is wrong with a value without a look at what it holds, None if all is. It
+            keeps a union of types that hold that union again from reading all with each of them.
+    """
+
+    expects: str
+    read: Read
+    plain: frozenset[type] | None = frozenset()
+    misfits: Callable[[Any], int | None] = _read_to_see
