@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import enum
+import traceback
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -19,6 +20,10 @@ import tool_functions as tools
 from numpy.typing import NDArray
 from tool_checks import Refused, checked, schema_of, sent
 from tool_functions import Address, Color, Guest, Order, Pair, Point, Size
+
+from snakepit_grpc_bridge.errors import ValidationFailed
+from snakepit_grpc_bridge.tools.schema.checking import compile_check
+from snakepit_grpc_bridge.tools.schema.problems import MOST_PROBLEMS, Problems
 
 ZERO = UUID(int=0)
 
@@ -70,6 +75,7 @@ EXAMPLES = [
     Row(UUID, str(ZERO), ZERO),
     Row(Path, "a/b", Path("a/b")),
     Row(PurePath, Path("a"), Path("a")),
+    Row(pydantic.NewPath, "/such", Path("/such")),
     Row(complex, 2, 2 + 0j),
     Row(complex, "1+2j", 1 + 2j),
     Row(Color, "red", Color.RED, "red"),
@@ -148,6 +154,8 @@ EXAMPLES = [
     Row(float | Decimal, "1.5", Decimal("1.5")),
     Row(list[int] | tuple[int, ...], (1,), (1,)),
     Row(list[int] | dict[str, int], {"a": 1}, {"a": 1}),
+    Row(list[date] | list[date | str], ["2024-02-29"], ["2024-02-29"]),
+    Row(dict[str, date] | dict[str, date | str], {"a": "2024-02-29"}, {"a": "2024-02-29"}),
     Row(Any, [object], [object]),
     Row(NewType("Meters", float), 1, 1.0),
     Row(Annotated[int, pydantic.Field(ge=1)], 1, 1),
@@ -208,6 +216,7 @@ BAD = [
     (timedelta, "P9999999999D", "v: must be a duration (or text as in ISO 8601, as in 'PT90S')"),
     (Decimal, 0.1, "v: must be a decimal number (or its text), not a float"),
     (Decimal, "NaN", "v: must be a decimal number (or its text)"),
+    (Decimal, Decimal("NaN"), "v: must be a decimal number (or its text), not a Decimal"),
     (Decimal, "1e99999999999999999999", "v: must be a decimal number (or its text)"),
     (UUID, "0" * 32, "v: must be a UUID (or its text)"),
     (Path, b"a", "v: must be a path (or its text), not bytes"),
@@ -270,7 +279,9 @@ def test_what_only_the_class_knows_is_refused_where_it_is() -> None:
     for annotation, value, problem in [
         (Order, {"itemId": 666}, "v.itemId: must be an item that exists"),
         (dict[str, list[Order]], {"a": [{"itemId": 666}]}, "v.a[0].itemId: must be an item"),
+        (Order | Guest, {"itemId": 666}, "v.itemId: must be an item that exists"),
         (Annotated[str, pydantic.Field(pattern="^a")], "b", "v: String should match pattern"),
+        (Annotated[str, pydantic.Field(pattern="^a")] | int, "b", "v: String should match"),
         (pydantic.HttpUrl, "nowhere", "v: Input should be a valid URL"),
     ]:
         schema = schema_of(annotation)
@@ -298,6 +309,24 @@ def test_no_message_shows_a_value(secret: Any) -> None:
             assert "4.25" not in str(problems)
 
 
+def test_no_cause_shows_a_value() -> None:
+    schema = schema_of(Annotated[str, pydantic.Field(pattern="^a$")])
+    with pytest.raises(ValidationFailed) as caught:
+        schema.check("tool", {"v": "hunter" + "2"})
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_what_a_validator_raised_is_the_cause() -> None:
+    with pytest.raises(ValidationFailed) as caught:
+        schema_of(Order).check("tool", {"v": {"itemId": 666}})
+    assert repr(caught.value.__cause__) == "ValueError('must be an item that exists')"
+
+
+def test_text_that_is_called_a_path_stays_text() -> None:
+    schema = schema_of(Annotated[str, pydantic.Field(json_schema_extra={"format": "path"})])
+    assert checked(schema, "a") == "a"
+
+
 def test_long_calls_are_told_shortly() -> None:
     schema = schema_of(list[int])
     assert len(checked(schema, ["x"] * 100_000)) == 20
@@ -305,6 +334,23 @@ def test_long_calls_are_told_shortly() -> None:
     assert len(names) == 20
     (long,) = checked(schema_of(dict[str, int]), {"k" * 10_000: "x"})
     assert len(long) < 150
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": "array", "items": {"type": "integer"}}, ["x"] * 1000),
+        ({"type": "object", "additionalProperties": False}, dict.fromkeys(map(str, range(1000)))),
+        (
+            {"type": "object", "additionalProperties": {"type": "integer"}},
+            dict.fromkeys(map(str, range(1000))),
+        ),
+    ],
+)
+def test_a_bad_call_is_not_read_to_its_end(schema: dict[str, Any], value: Any) -> None:
+    problems = Problems()
+    compile_check(schema).read(value, None, problems)
+    assert len(problems.found) == MOST_PROBLEMS
 
 
 def test_a_value_that_contains_itself_ends() -> None:

@@ -1,9 +1,11 @@
 """What a tool takes and gives: read from its function, sent as plain data, checked on both sides.
 
 ======================  ===========================================================================
-with the function       ``signature`` (what Python knows), ``annotations`` and ``preparing``
-                        (pydantic), ``docstrings`` (griffe), ``results``
-on both sides           ``checking`` (reads values by the plain description), ``kinds``, ``arrays``,
+with the function       ``signature`` (what Python knows); ``annotations``, ``preparing``,
+                        ``json_schema`` and ``converting`` (pydantic); ``docstrings`` (griffe);
+                        ``results``
+on both sides           ``tool_schema`` (what the others make); ``checking`` (reads values by the
+                        plain description), ``choices``, ``constraints``, ``kinds``, ``arrays``,
                         ``travel``, ``problems``
 ======================  ===========================================================================
 

@@ -72,7 +72,7 @@ def read_signature(function: object) -> Signature:
     name = _name_of(target)
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, NameError) as error:
         problem = "its parameters are not known; wrap it in a function that names them"
         raise not_a_tool(name, problem) from error
     taken = {key: each for key, each in signature.parameters.items() if key not in bound}

@@ -192,9 +192,9 @@ def read_schema(function: Callable[..., Any], *, description: str | None = None)
     signature = read_signature(function)
     described = describe(signature)
     documentation = read_docstring(signature.doc)
-    for name, schema in described.parameters["properties"].items():
+    for name, field_schema in described.parameters["properties"].items():
         if name in documentation.parameters:
-            schema.setdefault("description", documentation.parameters[name])
+            field_schema.setdefault("description", documentation.parameters[name])
     plain = {
         "description": documentation.text if description is None else description,
         "parameters": described.parameters,
@@ -203,9 +203,10 @@ def read_schema(function: Callable[..., Any], *, description: str | None = None)
         "is_async": signature.is_async,
     }
     try:
-        return dataclasses.replace(_from_plain(plain), _convert=described.convert)
+        schema = Schema.from_description(plain)
     except ValidationFailed as error:
-        raise not_a_tool(signature.name, error.message) from None
+        raise not_a_tool(signature.name, error.message) from error.__cause__
+    return dataclasses.replace(schema, _convert=described.convert)
 
 
 # --- the plain form ------------------------------------------------------------------------------
