@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import date
 
 import pytest
 
@@ -70,6 +71,30 @@ async def test_wrong_parameters_never_reach_the_tool() -> None:
         await tools.call("price", ["apple"])  # type: ignore[arg-type]
     await tools.register("open", lambda **named: named)
     assert await tools.call("open", {"a": 1}) == {"a": 1}
+
+
+async def test_parameters_become_what_the_annotations_say() -> None:
+    _, tools = await _started()
+
+    def year(of: date, add: int = 0) -> int:
+        return of.year + add
+
+    await tools.register("year", year)
+    assert await tools.call("year", {"of": "2024-02-29"}) == 2024
+    with pytest.raises(ValidationFailed) as caught:
+        await tools.call("year", {"of": "2024-02-29", "add": "1"})
+    assert caught.value.details["problems"] == ["add: must be an integer, not text"]
+
+
+async def test_a_given_description_stands_for_a_docstring_that_is_too_long() -> None:
+    _, tools = await _started()
+
+    def wordy() -> None: ...
+
+    wordy.__doc__ = "x" * 5000
+    with pytest.raises(ValidationFailed, match="its description has 5000 characters"):
+        await tools.register("wordy", wordy)
+    assert (await tools.register("wordy", wordy, description="Short.")).description == "Short."
 
 
 async def test_a_failing_tool_keeps_its_cause() -> None:

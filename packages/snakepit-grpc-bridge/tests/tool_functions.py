@@ -11,6 +11,7 @@ from enum import Enum, IntEnum
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import pydantic
+from typing_extensions import Doc
 
 
 class Color(Enum):
@@ -193,8 +194,9 @@ def with_fields(
     name: str = pydantic.Field(description="Whose."),
     tags: Annotated[list[str], pydantic.Field(default_factory=list)] = [],  # noqa: B006
     city: Annotated[str, "Where."] = "Rome",
+    via: Annotated[str, Doc("By what.")] = "road",
 ) -> list[Any]:
-    return [count, name, tags, city]
+    return [count, name, tags, city, via]
 
 
 def greet(guest: Guest, colors: set[Color], at: date) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from tool_checks import Refused, checked, schema_of, sent
 from tool_functions import Address, Color, Guest, Order, Pair, Point, Size
 
 from snakepit_grpc_bridge.errors import ValidationFailed
-from snakepit_grpc_bridge.tools.schema.checking import compile_check
+from snakepit_grpc_bridge.tools.schema.compiling import compile_check
 from snakepit_grpc_bridge.tools.schema.problems import MOST_PROBLEMS, Problems
 
 ZERO = UUID(int=0)
@@ -124,6 +124,7 @@ EXAMPLES = [
     Row(list, [1, "a"], [1, "a"]),
     Row(Sequence[float], [1], [1.0]),
     Row(Iterable[Guest], [{"name": "Ann"}], [Guest("Ann")], [{"name": "Ann"}]),
+    Row(typing.Iterable, (1, "a"), [1, "a"]),
     Row(collections.deque[int], [1], collections.deque([1]), [1]),
     Row(set[int], [1, 2], {1, 2}),
     Row(set[int], frozenset({1}), {1}),

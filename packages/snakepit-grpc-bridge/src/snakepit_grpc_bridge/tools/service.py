@@ -97,7 +97,7 @@ class ToolService:
                 "pass replace=True to replace it",
                 details={"name": name, "session_id": session_id or GLOBAL_SESSION},
             )
-        schema = read_schema(function)
+        schema = read_schema(function, description=description)
         scope[name] = Tool(
             name=name,
             session_id=session_id or GLOBAL_SESSION,

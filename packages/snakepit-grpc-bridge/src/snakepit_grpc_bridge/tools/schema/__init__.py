@@ -4,7 +4,7 @@
 with the function       ``signature`` (what Python knows); ``annotations``, ``preparing``,
                         ``json_schema`` and ``converting`` (pydantic); ``docstrings`` (griffe);
                         ``results``
-on both sides           ``tool_schema`` (what the others make); ``checking`` (reads values by the
+on both sides           ``tool_schema`` (what the others make); ``compiling`` (reads values by the
                         plain description), ``choices``, ``constraints``, ``kinds``, ``arrays``,
                         ``travel``, ``problems``
 ======================  ===========================================================================

@@ -2,7 +2,7 @@
 
 pydantic reads them; imported only by who has a function to describe. What it would do silently
 (take ``"5"`` for an int, drop an unknown field) never comes to it: values are read by
-:mod:`~.checking` first, so that all it does is to make objects of them.
+:mod:`~.compiling` first, so that all it does is to make objects of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pydantic
 from pydantic.errors import PydanticErrorMixin
 from pydantic.fields import FieldInfo
 
-from snakepit_grpc_bridge.tools.schema.checking import compile_check
+from snakepit_grpc_bridge.tools.schema.compiling import compile_check
 from snakepit_grpc_bridge.tools.schema.converting import OTHERS, Converter
 from snakepit_grpc_bridge.tools.schema.json_schema import JsonSchemaGenerator, as_json
 from snakepit_grpc_bridge.tools.schema.preparing import prepared, typed_dict

@@ -39,7 +39,7 @@ def _of_kind(kind: str) -> JsonSchemaValue:
 
 
 class JsonSchemaGenerator(GenerateJsonSchema):
-    """pydantic's JSON Schema with our keywords, see :mod:`~.checking`."""
+    """pydantic's JSON Schema with our keywords, see :mod:`~.compiling`."""
 
     ignored_warning_kinds = {"non-serializable-default"}
 

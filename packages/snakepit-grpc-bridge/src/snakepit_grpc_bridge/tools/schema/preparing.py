@@ -9,7 +9,6 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import typing_extensions
@@ -67,19 +66,15 @@ class _Preparing:
 
     def _annotated(self, annotation: Any) -> Any:
         described = [_described(each) for each in annotation.__metadata__]
-        return reduce(
-            lambda base, each: typing.Annotated[base, each],
-            described,
-            self.prepare(annotation.__origin__),
-        )
+        return typing.Annotated[self.prepare(annotation.__origin__), *described]
 
     def _generic(self, annotation: Any, origin: Any) -> Any:
         arguments = typing.get_args(annotation)
         ready = tuple(self.prepare(each) for each in arguments)
         if origin is collections.abc.Iterable:
             # For pydantic it is an iterator, whose items are read too late, while the tool runs.
-            origin = list
-        elif all(map(operator.is_, arguments, ready)):
+            return types.GenericAlias(list, ready or (Any,))
+        if all(map(operator.is_, arguments, ready)):
             return annotation
         if origin in (typing.Union, types.UnionType):
             return typing.Union[ready]  # noqa: UP007 - made of a tuple

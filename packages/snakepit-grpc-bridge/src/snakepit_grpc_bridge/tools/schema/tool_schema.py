@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from snakepit_grpc_bridge.errors import ValidationFailed
 from snakepit_grpc_bridge.tools.schema.check import Check
-from snakepit_grpc_bridge.tools.schema.checking import compile_check
+from snakepit_grpc_bridge.tools.schema.compiling import compile_check
 from snakepit_grpc_bridge.tools.schema.docstrings import read_docstring
 from snakepit_grpc_bridge.tools.schema.names import PARAMETER_NAME
 from snakepit_grpc_bridge.tools.schema.problems import Problems, Unconvertible
