@@ -39,6 +39,15 @@ class HostCall:
         """Seconds left for the command that makes this call; None without a deadline."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
+    def fence(self) -> None:
+        """Say that this call does what must not be done twice. The command that makes it, and those
+        that one is nested in, are then no longer ``idempotent``: if they fail, their errors don't
+        say that they may be retried.
+        """
+        self.parent.idempotent = False
+        for outer in self.parent.chain:
+            outer.parent.idempotent = False
+
 
 Chain = tuple[HostCall, ...]
 _chain: ContextVar[Chain] = ContextVar("snakepit_chain", default=())
