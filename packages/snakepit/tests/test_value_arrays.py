@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from array_strategies import DTYPES, STRUCTURED, laid_out
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
-from snakepit.errors import DecodeError, PayloadTooLarge
+from snakepit.errors import DecodeError, EncodeError, PayloadTooLarge
 from snakepit.wire.codec import decode, encode
 
 
@@ -92,6 +93,13 @@ def test_other_numpy_scalars_stay_scalars(scalar: Any) -> None:
     assert type(again) is type(scalar)
     assert again.dtype == scalar.dtype
     assert again == scalar
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, [("a", ml_dtypes.float8_e5m2)]], ids=str)
+def test_a_dtype_of_another_package_is_refused(dtype: Any) -> None:
+    # It would arrive as raw bytes: its name means nothing to numpy alone.
+    with pytest.raises(EncodeError, match=r"items\[0\] is an array of dtype .* not numpy's own"):
+        encode([np.zeros(2, dtype)], root="items")
 
 
 def test_a_huge_array_is_refused_before_it_is_copied() -> None:

@@ -34,6 +34,9 @@ MAX_DIMENSIONS = 64
 _ALIGNMENT = 16
 _HEAD_LENGTH = struct.Struct("<I")
 _KINDS = frozenset("biufcSUVmM")
+#: What ``dtype.isbuiltin`` says of a dtype that another package defines, such as bfloat16: it looks
+#: like raw bytes, and would arrive as such.
+_DEFINED_ELSEWHERE = 2
 _TYPE_STRING = re.compile(r"[<>|](?:b1|[iufc]\d{1,2}|[SUV]\d{1,10}|[mM]8(?:\[[^\]]{1,32}\])?)\Z")
 
 
@@ -141,6 +144,10 @@ def _check_elements(dtype: Any, depth: int = 0) -> None:
         raise Refusal(
             f"is an array of dtype {dtype}, whose elements are no plain bytes; "
             "convert it to a number, text or date dtype, or send a list"
+        )
+    if dtype.isbuiltin == _DEFINED_ELSEWHERE:
+        raise Refusal(
+            f"is an array of dtype {dtype}, which is not numpy's own; convert it to one of numpy's"
         )
     if depth > MAX_DTYPE_DEPTH:
         raise Refusal(f"has a dtype nested more than {MAX_DTYPE_DEPTH} levels deep")
