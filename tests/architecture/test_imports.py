@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 from source_tree import SOURCES, imported_names, parse, short
 
-HOST_NEVER_LOADS = {"dspy", "grpc", "litellm", "numpy", "ray", "sqlalchemy", "torch", "xllamacpp"}
+HOST_NEVER_LOADS = {
+    *{"cryptography", "dspy", "grpc", "litellm", "numpy", "ray", "sqlalchemy", "torch"},
+    "xllamacpp",
+}
 SNAKEPIT_LOADS = {"msgpack", "snakepit"}
 ML_WORDS = {
     *{"ai", "chat", "completion", "dspy", "embedding", "gguf", "inference", "llm", "llms", "lm"},

@@ -47,9 +47,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value for a message; or only its type if it may be long."""
-    short = value is None or isinstance(value, (bool, int, float))
-    short = short or (isinstance(value, str) and len(value) <= 40)
+    """Return a value for a message; only its type if it may be long, or has a ``repr`` of its own.
+
+    Python itself refuses to write out a number of thousands of digits.
+    """
+    if type(value) is int:
+        bits = value.bit_length()
+        return f"{value!r}" if bits <= 128 else f"an integer of {bits} bits"
+    if type(value) is str:
+        short = len(value) <= 40
+    else:
+        short = value is None or type(value) in (bool, float)
     return f"{value!r}" if short else f"a value of type {type(value).__name__}"
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from snakepit_grpc_bridge.errors import ValidationFailed, VariableExists, VariableNotFound
+from snakepit_grpc_bridge.errors import VariableExists, VariableNotFound
 from snakepit_grpc_bridge.sessions import GLOBAL_SESSION, SessionService
+from snakepit_grpc_bridge.variables.names import check_variable_name
 from snakepit_grpc_bridge.variables.types import (
     copy_value,
     infer_type,
@@ -21,7 +21,6 @@ from snakepit_grpc_bridge.variables.types import (
 
 _log = logging.getLogger(__name__)
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}\Z")
 _MISSING: Final[Any] = object()
 
 
@@ -92,7 +91,7 @@ class VariableService:
             )
         """
         scope = self._scope(session_id)
-        _check_name(name)
+        check_variable_name(name)
         if name in scope and not overwrite:
             raise VariableExists(
                 f"session {session_id!r} has a variable {name!r} already; change it with set or "
@@ -149,7 +148,7 @@ class VariableService:
         existing = self._scope(session_id).get(name)
         if existing is not None:
             return self._store(_written(existing, value))
-        _check_name(name)
+        check_variable_name(name)
         return self._store(_new(session_id, name, infer_type(value), value, {}, {}, inferred=True))
 
     async def delete(self, session_id: str, name: str) -> bool:
@@ -240,11 +239,3 @@ def _snapshot(variable: Variable) -> Variable:
         constraints=copy_value(variable.constraints),
         metadata=copy_value(variable.metadata),
     )
-
-
-def _check_name(name: object) -> None:
-    if not isinstance(name, str) or not _NAME.match(name):
-        raise ValidationFailed(
-            f"{name!r:.140} is no variable name; use letters, digits and _ . : - after a first "
-            "letter or _, at most 128 characters"
-        )
