@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import textwrap
 from collections import OrderedDict, UserDict
+from collections.abc import Iterator
 from datetime import UTC, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -43,6 +45,14 @@ from snakepit_grpc_bridge.variables.types import (
 
 TYPES = TypeRegistry()
 INSTANCE = "stored.Predict_0123456789abcdef"
+
+
+class Endless(UserDict[str, int]):
+    def __iter__(self) -> Iterator[str]:
+        return map(str, itertools.count())
+
+    def __getitem__(self, key: str) -> int:
+        return int(key)
 
 
 def read(type_name: str, value: Any, **constraints: Any) -> Any:
@@ -180,6 +190,8 @@ def test_data_that_repeats_itself_without_end_is_refused(monkeypatch: pytest.Mon
         read("list", value)
     with pytest.raises(ValidationFailed, match="it has or repeats more than 1000 values"):
         read("map", {str(number): number for number in range(1001)})
+    with pytest.raises(ValidationFailed, match="it has or repeats more than 1000 values"):
+        read("map", Endless())
 
 
 # --- names of types and of variables -------------------------------------------------------------

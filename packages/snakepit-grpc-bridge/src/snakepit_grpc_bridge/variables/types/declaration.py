@@ -78,7 +78,9 @@ class Declaration(Generic[T]):
         return stored if copy is None or stored is None else copy(stored)
 
     def to_plain(self, stored: T | None) -> Any:
-        """Return a stored value as plain data, to be kept by a storage or sent to a worker.
+        """Return a stored value as plain data, to be encoded for a storage or a worker.
+
+        It may share with what is stored: don't change it, and don't hand it out.
 
         Raises:
             NotAllowed: values of the type are secret, and must be sealed.

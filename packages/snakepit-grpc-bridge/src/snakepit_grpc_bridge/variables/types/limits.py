@@ -37,7 +37,7 @@ _MOST_DIMENSIONS: Final = 64
 
 
 def bounds(expects: str, read: Read) -> tuple[Constraint, Constraint]:
-    """Return the constraints ``min`` and ``max`` for values that can be compared.
+    """Return the constraints ``min`` and ``max`` for values any two of which can be compared.
 
     ``expects`` and ``read`` are of the limits, as in :class:`Constraint`.
 
@@ -236,10 +236,12 @@ def _matcher(expression: str) -> Callable[[str], bool]:
 
     try:
         # On its own first: "a)|(?:b" is none, though it would fit into the other.
-        SchemaValidator(core_schema.str_schema(pattern=expression))
-        whole = SchemaValidator(core_schema.str_schema(pattern=rf"\A(?:{expression})\z"))
+        _, whole = (
+            SchemaValidator(core_schema.str_schema(pattern=text, regex_engine="rust-regex"))
+            for text in (expression, rf"\A(?:{expression})\z")
+        )
     except SchemaError as error:
-        raise Unfit("is no such expression") from error
+        raise Unfit from error
     return whole.isinstance_python
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -104,8 +105,9 @@ class _Reading:
 
     def _mapping(self, value: Any, depth: int) -> dict[str, Any]:
         try:
-            content = dict(value)
-        except Exception as error:  # not only a dict comes here
+            # A mapping of another class may have no end.
+            content = dict(value if type(value) is dict else islice(value.items(), MOST_VALUES + 1))
+        except Exception as error:  # what is no dict runs code of its own
             raise Unfit("does not let its items be read", at=value) from error
         keys = [
             key if type(key) is str and key.isascii() else _read_key(value, key) for key in content

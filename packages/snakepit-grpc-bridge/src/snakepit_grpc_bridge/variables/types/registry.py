@@ -80,7 +80,7 @@ class TypeRegistry:
         for kind in (*self._registered, *BUILT_IN):
             if issubclass(cls, kind.inferred_from):
                 return kind.name
-        if arrays.is_array(value):
+        if arrays.is_array(value):  # whose classes are known only where they are imported
             return "tensor"
         raise UnsupportedType(
             f"no variable type fits a {cls.__name__}; convert it to plain data, or name one of "
