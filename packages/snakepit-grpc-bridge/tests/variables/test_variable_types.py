@@ -70,6 +70,7 @@ def read(type_name: str, value: Any, **constraints: Any) -> Any:
         ("float", float("inf"), float("inf"), {"min": 0}),
         ("float", 0.1 + 0.2, 0.1 + 0.2, {"step": 0.1}),
         ("float", 1e300, 1e300, {"min": -1e308, "step": 0.1}),
+        ("float", 0.3, 0.3, {"min": float("-inf"), "step": 0.1}),
         ("float", np.float16(0.5), 0.5, {}),
         ("boolean", np.False_, False, {}),
         ("string", "a\0b", "a\0b", {}),
@@ -332,6 +333,15 @@ def test_subclasses_become_what_they_are_subclasses_of_and_do_not_run() -> None:
     assert same(read("list", hostile(list)([1])), [1])
     assert same(read("embedding", hostile(tuple)([1.0])), (1.0,))
     assert RUN == []
+
+
+def test_keys_that_are_the_same_text_are_not_merged() -> None:
+    class Distinct(str):
+        __hash__ = object.__hash__
+        __eq__ = object.__eq__
+
+    with pytest.raises(ValidationFailed, match="keys that differ by more than their text"):
+        read("map", {Distinct("a"): 1, "a": 2})
 
 
 def test_a_list_that_grows_elsewhere_does_not_grow_here() -> None:
