@@ -82,24 +82,6 @@ async def test_1_only_a_call_that_may_run_twice_says_that_it_may_be_retried() ->
         assert (lost.value.retryable, late.value.retryable) == (True, True)
 
 
-async def test_56_a_call_that_did_what_must_not_be_done_twice_is_not_to_be_retried() -> None:
-    async def pay(call: HostCall, number: int) -> int:
-        if number == 0:
-            call.fence()
-            os.kill(int(pool.workers()[0].pid or 0), signal.SIGKILL)
-            await asyncio.Event().wait()
-        nested = {"name": "pay", "args": {"number": number - 1}}
-        return int(await pool.execute("call_host", nested, idempotent=True))
-
-    async with new_pool(size=1, host_functions={"pay": pay}) as pool:
-        for depth in range(3):
-            payment = {"name": "pay", "args": {"number": depth}}
-            with pytest.raises(WorkerLost) as caught:
-                await pool.execute("call_host", payment, idempotent=True)
-            assert not caught.value.retryable, f"{depth} calls in between"
-            await until_full(pool)
-
-
 async def test_1_only_the_dead_workers_calls_fail() -> None:
     gate = asyncio.Event()
     entered: list[str] = []

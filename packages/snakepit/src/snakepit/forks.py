@@ -6,9 +6,22 @@
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 #: How many forks lie between the interpreter's start and this process.
 count = 0
+
+
+class Home(NamedTuple):
+    """A process: its id, and ``count`` in it."""
+
+    pid: int
+    forks: int
+
+
+def here() -> Home:
+    """This process."""
+    return Home(os.getpid(), count)
 
 
 def _count() -> None:

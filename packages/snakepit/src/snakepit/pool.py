@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -147,10 +146,8 @@ class Pool(CallingPool, SupervisedPool):
             stream_idle_timeout=stream_idle_timeout,
             affinity=affinity,
         )
-        self._scheduler = Scheduler(
-            whole_number("queue_limit", queue_limit, least=0),
-            whole_number("session_limit", session_limit),
-        )
+        whole_number("queue_limit", queue_limit, least=0)
+        self._scheduler = Scheduler(queue_limit, whole_number("session_limit", session_limit))
         self._wakeups = WakeUps()
         self._workforce = Workforce(
             adapter,
@@ -175,8 +172,7 @@ class Pool(CallingPool, SupervisedPool):
             quarantine=Quarantine(quarantine_after),
         )
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._owner_pid = 0
-        self._forks = 0
+        self._home = forks.here()
         self._state = PoolState.NEW
         self._closing: asyncio.Task[None] | None = None
 
@@ -208,8 +204,7 @@ class Pool(CallingPool, SupervisedPool):
         _be_quiet_by_default()
         self._state = PoolState.STARTING
         self._loop = asyncio.get_running_loop()
-        self._owner_pid = os.getpid()
-        self._forks = forks.count
+        self._home = forks.here()
         self.name = self._workforce.name = self._dispatcher.name = claim_name(self.name)
         try:
             await self._workforce.start(self._dispatcher)
@@ -318,7 +313,7 @@ class Pool(CallingPool, SupervisedPool):
 
     def _is_foreign_process(self) -> bool:
         """Whether this is a fork of the process that started the pool, and that still uses it."""
-        return forks.count != self._forks
+        return self._home.forks != forks.count
 
     def _failed_to_start(self) -> bool:
         return self._state is PoolState.CLOSED and self._closing is None
@@ -404,7 +399,7 @@ class Pool(CallingPool, SupervisedPool):
         loop = self._loop
         if (
             self._state is _OPEN
-            and self._forks == forks.count
+            and self._home.forks == forks.count
             and loop is asyncio.get_running_loop()
             and self._workforce.broken is None
         ):
@@ -413,7 +408,7 @@ class Pool(CallingPool, SupervisedPool):
             raise PoolClosed(f"pool {self.name!r} {_WHY_CLOSED[self._state]}")
         if self._is_foreign_process():
             raise PoolBroken(
-                f"pool {self.name!r} was started by process {self._owner_pid} and does not survive "
+                f"pool {self.name!r} was started by process {self._home.pid} and does not survive "
                 "a fork; create it in the process that uses it"
             )
         if asyncio.get_running_loop() is not loop:

@@ -17,7 +17,8 @@ from snakepit.calls import Call
 from snakepit.errors import ConfigurationError, WorkerStartFailed
 from snakepit.limits import ResourceLimits
 from snakepit.link.channels import HostEnds, WorkerEnds, open_channels
-from snakepit.link.worker import WorkerConfig, WorkerProcess
+from snakepit.link.handshake import WorkerConfig
+from snakepit.link.worker import WorkerProcess
 from snakepit.options import instance_or_none
 from snakepit.processes.linux import IS_LINUX
 from snakepit.processes.spec import ProcessSpec

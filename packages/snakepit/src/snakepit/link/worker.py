@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from snakepit._logs import steady_logger
@@ -23,6 +22,7 @@ from snakepit.link.channels import HostEnds
 from snakepit.link.connection import FrameConnection
 from snakepit.link.control import ControlConnection
 from snakepit.link.death import Death, Kill, ran_out_of_memory
+from snakepit.link.handshake import WorkerConfig, read_hello, welcome_frame
 from snakepit.link.host_calls import HostCalls, HostFunction
 from snakepit.processes.linux import count_oom_kills
 from snakepit.processes.output import OutputTail
@@ -30,14 +30,12 @@ from snakepit.processes.stacks import StacksUnavailable, dump_stacks
 from snakepit.processes.tree import CAUSE_PATIENCE, ExitReport, ProcessTree
 from snakepit.wakeups import WakeUps
 from snakepit.wire.credit import WINDOW, Credit
-from snakepit.wire.exchange import SEGMENTS_FEATURE, common_features
-from snakepit.wire.frames import PROTOCOL_VERSIONS, Frame, FrameType
+from snakepit.wire.frames import Frame, FrameType
 from snakepit.wire.messages import (
     bare_frame,
     call_frame,
     credit_frame,
     items_size,
-    message_frame,
     read_body,
     read_ids,
     read_items,
@@ -73,18 +71,6 @@ class WorkerEvents(Protocol):
 
     def worker_lost(self, worker_id: str, error: WorkerError) -> None:
         """The worker is dead, and its calls have ended."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerConfig:
-    """What a worker is told at its start."""
-
-    target: str
-    config: Mapping[str, Any]
-    concurrency: int
-    spin: float
-    sys_path: list[str] | None
-    limits: Mapping[str, int | None] = field(default_factory=dict)
 
 
 class WorkerProcess:
@@ -307,18 +293,12 @@ class WorkerProcess:
         credit = None if call.stream is None else WINDOW
         wire_id = call.wire_id = next(self._ids)
         data = self._data
-        frame = call_frame(
-            wire_id,
-            (call.command, args, timeout, call.session_id, call.parent_id, credit),
-            data.segments,
-        )
-        if self._calls:
-            # To a busy worker there is no hurry: calls to it share a system call.
-            self._calls[wire_id] = call
-            data.send_soon(frame)
-        else:
-            self._calls[wire_id] = call
-            data.send(frame)
+        fields = (call.command, args, timeout, call.session_id, call.parent_id, credit)
+        frame = call_frame(wire_id, fields, data.segments)
+        # To a busy worker there is no hurry: calls to it share a system call.
+        send = data.send_soon if self._calls else data.send
+        self._calls[wire_id] = call
+        send(frame)
 
     def _unstarted(self) -> list[Call]:
         """The calls it can't have started: it runs one after the other, and answers each."""
@@ -477,38 +457,19 @@ class WorkerProcess:
             call.fail(error)
             self.stop_call(call)
 
-    def _on_hello(self, hello: Frame) -> None:
-        versions, pid, info = read_body(hello, 3)
-        if self._greeted or not isinstance(versions, list):
-            raise ProtocolError("a worker says HELLO once, with a list of versions")
+    def _on_hello(self, frame: Frame) -> None:
+        if self._greeted:
+            raise ProtocolError("a worker says HELLO once")
         self._greeted = True
-        if isinstance(info, dict):
-            self._stacks_fd = info.get("stacks")
-        common = set(versions) & set(PROTOCOL_VERSIONS)
-        if not common:
-            self._ready.set_exception(
-                VersionMismatch(
-                    f"the worker (pid {pid}, {info}) speaks the protocol versions {versions}, "
-                    f"this host {list(PROTOCOL_VERSIONS)}; "
-                    "install the same version of snakepit in both",
-                    details={"ours": list(PROTOCOL_VERSIONS), "theirs": versions},
-                )
-            )
+        try:
+            hello = read_hello(frame)
+        except VersionMismatch as error:
+            self._ready.set_exception(error)
             return
-        features = common_features(info.get("features")) if isinstance(info, dict) else []
-        if SEGMENTS_FEATURE in features:
+        self._stacks_fd = hello.stacks
+        if hello.shares_segments:
             self._data.share(self._control.exchange)
-        config = {
-            "worker_id": self.worker_id,
-            "target": self._config.target,
-            "config": dict(self._config.config),
-            "concurrency": self._config.concurrency,
-            "spin": self._config.spin,
-            "sys_path": self._config.sys_path,
-            "limits": dict(self._config.limits),
-            "features": features,
-        }
-        self._data.send(message_frame(FrameType.WELCOME, 0, max(common), config))
+        self._data.send(welcome_frame(hello, self.worker_id, self._config))
 
     def _on_ready(self, frame: Frame) -> None:
         self.commands = read_mapping(frame)

@@ -1,0 +1,78 @@
+"""How a worker introduces itself and is told what to do. Pure: it takes frames and makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from snakepit.errors import ProtocolError, VersionMismatch
+from snakepit.wire.exchange import SEGMENTS_FEATURE, common_features
+from snakepit.wire.frames import PROTOCOL_VERSIONS, Frame, FrameType
+from snakepit.wire.messages import message_frame, read_body
+
+__all__ = ["Hello", "WorkerConfig", "read_hello", "welcome_frame"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerConfig:
+    """What a worker is told at its start."""
+
+    target: str
+    config: Mapping[str, Any]
+    concurrency: int
+    spin: float
+    sys_path: list[str] | None
+    limits: Mapping[str, int | None] = field(default_factory=dict)
+
+
+class Hello(NamedTuple):
+    """What a worker says of itself, as far as this host understands it.
+
+    ``stacks``: the descriptor, in its process, of the file that its stacks are written to.
+    """
+
+    version: int
+    features: list[str]
+    stacks: Any
+
+    @property
+    def shares_segments(self) -> bool:
+        """Whether large buffers may travel in shared memory."""
+        return SEGMENTS_FEATURE in self.features
+
+
+def read_hello(frame: Frame) -> Hello:
+    """Understand a ``HELLO``.
+
+    Raises:
+        ProtocolError: it is none.
+        VersionMismatch: the worker speaks no version that this host speaks.
+    """
+    versions, pid, info = read_body(frame, 3)
+    if not isinstance(versions, list):
+        raise ProtocolError("a worker says HELLO with a list of versions")
+    common = set(versions) & set(PROTOCOL_VERSIONS)
+    if not common:
+        raise VersionMismatch(
+            f"the worker (pid {pid}, {info}) speaks the protocol versions {versions}, "
+            f"this host {list(PROTOCOL_VERSIONS)}; install the same version of snakepit in both",
+            details={"ours": list(PROTOCOL_VERSIONS), "theirs": versions},
+        )
+    known = info if isinstance(info, dict) else {}
+    return Hello(max(common), common_features(known.get("features")), known.get("stacks"))
+
+
+def welcome_frame(hello: Hello, worker_id: str, config: WorkerConfig) -> bytes:
+    """The ``WELCOME`` that answers it."""
+    told = {
+        "worker_id": worker_id,
+        "target": config.target,
+        "config": dict(config.config),
+        "concurrency": config.concurrency,
+        "spin": config.spin,
+        "sys_path": config.sys_path,
+        "limits": dict(config.limits),
+        "features": hello.features,
+    }
+    return message_frame(FrameType.WELCOME, 0, hello.version, told)
