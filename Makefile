@@ -32,7 +32,8 @@ $(BIN)/uv: constraints.txt
 
 $(STAMP): $(BIN)/uv $(PROJECTS) constraints.txt requirements-dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -b constraints.txt \
-	  -e packages/snakepit -e 'packages/snakepit-grpc-bridge[dspy,embedded,secrets]' -e 'packages/dspex[embedded]' \
+	  -e packages/snakepit -e 'packages/snakepit-grpc-bridge[dspy,embedded,secrets,storage,postgres]' \
+	  -e 'packages/dspex[embedded]' \
 	  -r requirements-dev.txt
 	@touch $@
 

@@ -15,7 +15,7 @@ import pytest
 from source_tree import SOURCES, imported_names, parse, short
 
 HOST_NEVER_LOADS = {
-    *{"cryptography", "dspy", "grpc", "litellm", "numpy", "ray", "sqlalchemy", "torch"},
+    *{"cryptography", "dspy", "grpc", "litellm", "numpy", "psycopg", "ray", "sqlalchemy", "torch"},
     "xllamacpp",
 }
 SNAKEPIT_LOADS = {"msgpack", "snakepit"}

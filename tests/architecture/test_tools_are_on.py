@@ -49,6 +49,11 @@ BAD_IMPORTS = {
     "heavy": ("snakepit/errors.py", "import pydantic", "snakepit is light"),
     "engine": ("snakepit_grpc_bridge/errors.py", "import dspy", "the host never imports dspy"),
     "lazily": ("dspex/errors.py", "def f():\n    import ray", "the host never imports dspy"),
+    "database": (
+        "snakepit_grpc_bridge/storage/memory.py",
+        "import sqlalchemy",
+        "the host never imports dspy",
+    ),
     "inner": ("snakepit/wire/frames.py", "import snakepit.processes", "inside snakepit"),
     "impure": ("snakepit/scheduler.py", "import socket", "pure cores do no IO"),
 }

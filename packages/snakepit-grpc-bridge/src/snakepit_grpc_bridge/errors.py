@@ -21,10 +21,15 @@ __all__ = [
     "InvalidCategory",
     "ModelNotFound",
     "NotAllowed",
+    "OutcomeUnknown",
     "OutputFieldMissing",
     "SessionLost",
     "SessionNotFound",
     "SignatureInvalid",
+    "StorageBusy",
+    "StorageCorrupt",
+    "StorageFull",
+    "StorageUnavailable",
     "ToolExecutionFailed",
     "ToolNotFound",
     "UnsupportedType",
@@ -205,6 +210,48 @@ class ToolExecutionFailed(BridgeError):
     """The tool ran and raised; its exception is the cause. It is never retried by itself."""
 
     code = "tool_execution_failed"
+    outcome = Outcome.UNKNOWN
+
+
+# --- storage -------------------------------------------------------------------------------------
+
+
+class StorageBusy(BridgeError):
+    """Others held what the transaction needs for too long. Nothing was written; try again."""
+
+    code = "storage_busy"
+    retryable = True
+
+
+class StorageFull(BridgeError):
+    """There is no room left. Nothing was written; free some, and it works again by itself."""
+
+    code = "storage_full"
+
+
+class StorageUnavailable(BridgeError):
+    """The file or the server can't be used now; nothing was written. The message says why.
+
+    ``retryable`` is false where waiting does not help, such as a wrong password.
+    """
+
+    code = "storage_unavailable"
+    retryable = True
+
+
+class StorageCorrupt(BridgeError):
+    """The stored data are damaged. Nothing is deleted; restore them from a backup."""
+
+    code = "storage_corrupt"
+
+
+class OutcomeUnknown(BridgeError):
+    """The storage was lost while it committed, and did not come back to say whether it had.
+
+    The transaction took effect wholly or not at all. Read what it was to write before repeating it.
+    """
+
+    code = "outcome_unknown"
     outcome = Outcome.UNKNOWN
 
 

@@ -1,0 +1,104 @@
+"""The files of a SQLite database, and whether they are still those that were opened."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from snakepit_grpc_bridge.errors import StorageUnavailable
+
+__all__ = ["Place"]
+
+_Identity = tuple[int, int]
+
+
+class Place:
+    """Where a database is. The threads of a storage share it; the one that writes comes first.
+
+    What is written to a deleted file is lost without any error, so each transaction looks whether
+    the files are in their place.
+
+    Attributes:
+        path: the file's path, symbolic links resolved: SQLite puts its log beside the real file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self._log = f"{self.path}-wal"
+        self._file_identity: _Identity | None = None
+        self._log_identity: _Identity | None = None
+
+    def claim(self) -> None:
+        """Create the file when it is opened for the first time; see that it is the same later on.
+
+        Raises:
+            StorageUnavailable: it can't be created, or is another one now.
+        """
+        if self._file_identity is not None:
+            self.check()
+            return
+        try:
+            _create(self.path)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise StorageUnavailable(
+                f"the database {self.path} can't be created: {error.strerror}; make its folder, "
+                "and make that writable for this user",
+                retryable=False,
+                details={"file": str(self.path)},
+            ) from error
+        self._file_identity = _identity(self.path)
+
+    def check(self) -> None:
+        """See that the file is in its place.
+
+        Raises:
+            StorageUnavailable: it is not.
+        """
+        if _identity(self.path) != self._file_identity:
+            raise self._moved(self.path)
+
+    def check_with_log(self) -> None:
+        """As :meth:`check`, also for the log that holds the latest commits.
+
+        The thread that writes calls it inside a transaction, when there is a log.
+        """
+        self.check()
+        identity = _identity(self._log)
+        if self._log_identity is None:
+            self._log_identity = identity
+        if identity is None or identity != self._log_identity:
+            raise self._moved(self._log)
+
+    def forget_log(self) -> None:
+        """Forget the log: it may be made anew when no connection was open."""
+        self._log_identity = None
+
+    def _moved(self, path: Path | str) -> StorageUnavailable:
+        return StorageUnavailable(
+            f"{path} was deleted or replaced while the database was open; nothing is written any "
+            "more: put it back, or close the storage and open it anew",
+            retryable=False,
+            details={"file": str(path)},
+        )
+
+
+def _create(path: Path) -> None:
+    """Create an empty file that only its owner can read, durably."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # not every file system can do that
+            os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _identity(path: Path | str) -> _Identity | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a Path would cost more than the call
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
