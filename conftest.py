@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from leak_check import WAIT, Snapshot, kill_new_processes, leaks_since
 
+pytest_plugins = ["storage_fixtures"]
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the hour-long tests out, unless the command line names their marker."""
