@@ -53,10 +53,13 @@ def open_storage(
         from snakepit_grpc_bridge.storage.sql.postgres import postgresql_storage
 
         return postgresql_storage(place, schema, seconds, fault_point or _pass)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
+        missing = error.name or "psycopg[binary]"  # which has no name for a libpq that is missing
+        if missing.startswith("snakepit"):
+            raise
         extra = "storage" if isinstance(place, SqliteUrl) else "postgres"
         raise ConfigurationError(
-            f"this storage needs the package {error.name}, which is not installed: "
+            f"this storage needs the package {missing}, which is not installed: "
             f"pip install 'snakepit-grpc-bridge[{extra}]'"
         ) from error
 
