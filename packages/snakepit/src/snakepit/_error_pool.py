@@ -117,8 +117,22 @@ class PoisonCall(PoolError):
 
 
 class CircuitOpen(PoolError):
-    """Workers keep failing, so the pool pauses starting them. Retry after the pause."""
+    """A circuit breaker refused the call: calls before it failed. Retry after ``retry_after_s``."""
 
     __module__ = PUBLIC_MODULE
     code = "circuit_open"
     retryable = True
+
+    @classmethod
+    def of(cls, command: str, *, retry_after_s: float) -> CircuitOpen:
+        """Return the error for ``command``, which may be tried again after so many seconds."""
+        return cls(
+            f"{command!r} was not sent: calls before it failed, and the circuit is open; retry in "
+            f"{retry_after_s:.3g} s",
+            details={"command": command, "retry_after_s": retry_after_s},
+        )
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """Seconds until a call may pass."""
+        return self.details.get("retry_after_s")

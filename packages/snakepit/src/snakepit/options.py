@@ -1,17 +1,31 @@
-"""Checks of the options that users pass. Each names the option and what it may be."""
+"""Checks of the options that users pass. Each names the option and what it may be.
+
+Those that workers need too are in :mod:`snakepit.checks`.
+"""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
-from typing import Final, Literal, TypeVar, get_args
+from typing import Final, Literal, get_args
 
 from snakepit.calls import PRIORITIES, Priority
+from snakepit.checks import LONGEST, instance_or_none, seconds, whole_number
 from snakepit.errors import ConfigurationError
 
-_T = TypeVar("_T")
+__all__ = [
+    "USE_DEFAULT",
+    "Affinity",
+    "CallDefaults",
+    "Timeout",
+    "UseDefault",
+    "affinity_option",
+    "instance_or_none",
+    "priority_option",
+    "seconds",
+    "whole_number",
+]
 
 
 class UseDefault(Enum):
@@ -25,55 +39,8 @@ class UseDefault(Enum):
 
 USE_DEFAULT: Final = UseDefault.USE_DEFAULT
 Affinity = Literal["hint", "strict_queue", "strict_fail_fast"]
-_LONGEST: Final = sys.float_info.max
 _AFFINITIES: Final[tuple[Affinity, ...]] = get_args(Affinity)
 Timeout = float | timedelta | None | Literal[UseDefault.USE_DEFAULT]
-
-
-def seconds(name: str, value: float | timedelta, *, zero: bool = False) -> float:
-    """A duration in seconds, given in seconds or as a timedelta; 0 only with ``zero``.
-
-    Raises:
-        ConfigurationError: it is no number, not finite, zero or negative.
-    """
-    if zero and value == 0 and not isinstance(value, bool):
-        return 0.0
-    number = value.total_seconds() if isinstance(value, timedelta) else value
-    valid = isinstance(number, int | float) and not isinstance(number, bool)
-    if not valid or not 0 < number <= _LONGEST:
-        raise ConfigurationError(
-            f"{name} is {value!r}; it has to be a positive number of seconds or a timedelta",
-            details={"option": name},
-        )
-    return float(number)
-
-
-def whole_number(name: str, value: int, *, least: int = 1) -> int:
-    """A count.
-
-    Raises:
-        ConfigurationError: it is no whole number, or less than ``least``.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigurationError(
-            f"{name} is {value!r}; it has to be a whole number of at least {least}",
-            details={"option": name},
-        )
-    return value
-
-
-def instance_or_none(name: str, value: _T | None, kind: type[_T]) -> _T | None:
-    """A group of options, or None.
-
-    Raises:
-        ConfigurationError: it is of another type.
-    """
-    if value is not None and not isinstance(value, kind):
-        raise ConfigurationError(
-            f"{name} is a {type(value).__name__}; it has to be a {kind.__name__} or None",
-            details={"option": name},
-        )
-    return value
 
 
 def affinity_option(value: Affinity) -> Affinity:
@@ -140,7 +107,7 @@ class CallDefaults:
             timeout = self.timeout
         if timeout is None:
             return None
-        if type(timeout) is float and 0.0 < timeout <= _LONGEST:
+        if type(timeout) is float and 0.0 < timeout <= LONGEST:
             return now + timeout  # nearly every call
         return now + seconds("timeout", timeout)
 

@@ -46,6 +46,11 @@ class Session:
         """As :meth:`Pool.execute_stream`, in this session."""
         return self._pool.execute_stream(command, args, session_id=self.session_id, **options)
 
+    @property
+    def default_timeout(self) -> float | None:
+        """Seconds that a call may take which does not say otherwise; None for no limit."""
+        return self._pool.default_timeout
+
     def close(self) -> None:
         """Forget which worker the session prefers.
 
