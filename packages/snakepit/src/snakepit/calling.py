@@ -90,12 +90,14 @@ class CallingPool(ABC):
         call = self._new_call(
             command, args, None, session_id, timeout, queue_timeout, affinity, priority, idempotent
         )
-        self._dispatcher.submit(call)
+        batching = self._dispatcher.batching
+        taker = batching.taker_of(call) if batching.batchers else self._dispatcher
+        taker.submit(call)
         try:
             return await call
         except asyncio.CancelledError:
             call.cancel()
-            self._dispatcher.give_up(call)
+            taker.give_up(call)
             raise
 
     async def execute_stream(
@@ -174,6 +176,11 @@ class CallingPool(ABC):
         known = self._scheduler.release_session(session_id)
         self._dispatcher.start_waiting()
         return known
+
+    @property
+    def default_timeout(self) -> float | None:
+        """Seconds that a call may take which does not say otherwise; None for no limit."""
+        return self._defaults.timeout
 
     # --- looking -----------------------------------------------------------------------------
 

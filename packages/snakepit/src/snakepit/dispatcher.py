@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from snakepit._logs import steady_logger
+from snakepit.batching import BatchCall, Batching
 from snakepit.calls import Call, CallEvent, CallOutcome, CallState
 from snakepit.deadlines import Deadlines, timeout_error
 from snakepit.errors import (
@@ -39,6 +40,7 @@ from snakepit.stats import Counters
 from snakepit.supervision.quarantine import Quarantine
 from snakepit.supervision.workforce import Workforce
 from snakepit.wire.credit import Credit
+from snakepit.worker.batches import SUFFIX
 
 logger = steady_logger("snakepit.pool")
 # Reading an enumeration's member takes ten times as long as reading a name.
@@ -72,6 +74,7 @@ class Dispatcher:
         self.readiness = Readiness()
         self.name = name
         self.quarantine = quarantine
+        self.batching = Batching(self, workforce.wakeups)
         self._grace = cancel_grace
         self._deadlines = Deadlines()
         self._timer: asyncio.TimerHandle | None = None
@@ -204,6 +207,7 @@ class Dispatcher:
 
     def calls_crashed(self, calls: Sequence[Call], error: WorkerError) -> None:
         """A worker crashed while it ran these. (WorkforceOwner)"""
+        calls = [each for call in calls for each in _users_calls(call)]
         for command in self.quarantine.record_crash(calls, error, time.monotonic()):
             logger.error(
                 "pool %s: a call of %r is refused from now on: %s", self.name, command, error
@@ -313,6 +317,7 @@ class Dispatcher:
         """A worker may be given calls."""
         ahead = self._look_ahead if self.workforce.workers[worker_id].queues else 0
         self.scheduler.add_worker(worker_id, self.workforce.concurrency, ahead=ahead)
+        self._look_at_batches()
         self.readiness.changed()
         self.start_waiting()
 
@@ -325,8 +330,16 @@ class Dispatcher:
     def worker_gone(self, worker_id: str) -> None:
         """A worker is dead."""
         self.scheduler.remove_worker(worker_id)
+        self._look_at_batches()
         self._fail_stranded(worker_id)
         self.start_waiting()
+
+    def _look_at_batches(self) -> None:
+        workers = self.workforce.workers.values()
+        self.batching.declared([getattr(worker, "batches", {}) for worker in workers])
+        for command in self.batching.batchers:
+            # What was sent ahead would wait in a worker, where nothing can join it.
+            self._times.keep_long(command + SUFFIX)
 
     def _fail_stranded(self, worker_id: str) -> None:
         stranded = self.scheduler.stranded(worker_id)
@@ -343,12 +356,14 @@ class Dispatcher:
 
         self.readiness.changed()
         if not self.workforce.workers:
+            self.batching.flush()
             self._fail_all(list(self.scheduler.waiting()), broken)
 
     # --- ending all ----------------------------------------------------------------------------
 
     async def drain(self, limit: float) -> None:
         """Wait until no call runs or waits, for at most ``limit`` seconds."""
+        self.batching.flush()
         if not self.is_idle():
             self._idle = self._idle or asyncio.Event()
             self._idle.clear()
@@ -364,7 +379,8 @@ class Dispatcher:
                 ending.outcome = Outcome.UNKNOWN
             return ending
 
-        self._fail_all([*self.scheduler.waiting(), *self.running], ended)
+        waiting = (*self.batching.gathering, *self.scheduler.waiting())
+        self._fail_all([*waiting, *self.running], ended)
 
     def _fail_all(self, calls: Sequence[Call], error: Callable[[Call], SnakepitError]) -> None:
         """Answer calls with an error each, and have their work stopped. None of them starts."""
@@ -382,3 +398,8 @@ class Dispatcher:
         for timer in (self._timer, self._recall_timer):
             if timer is not None:
                 timer.cancel()
+
+
+def _users_calls(call: Call) -> Sequence[Call]:
+    """The calls that users made: those of a batch, or the call itself."""
+    return call.members if isinstance(call, BatchCall) else (call,)

@@ -7,6 +7,8 @@ sent so, and the dispatcher calls them back when the one before them turns out s
 
 from __future__ import annotations
 
+import math
+
 #: How many calls a worker may be sent beyond the one it runs.
 DEPTH = 7
 #: Seconds a call may take before those sent ahead behind it are called back.
@@ -28,6 +30,11 @@ class CommandTimes:
         """Note the duration of a call that succeeded."""
         mean = self._mean.get(command, seconds)
         self._mean[command] = mean + _WEIGHT * (seconds - mean)
+
+    def keep_long(self, command: str) -> None:
+        """Never take a command for short, however short its calls are."""
+        # Whatever is added to it, it stays what it is, and is less than nothing.
+        self._mean[command] = math.nan
 
     def is_short(self, command: str) -> bool:
         """Whether the next call of a command will probably be short; False for an unknown one."""

@@ -19,12 +19,22 @@ class HostCall:
     Attributes:
         call_id: the worker's number for it.
         command: the name of the function.
+        depth: how many calls to the host it is nested in, itself included.
         worker_id: which worker makes it.
         session_id: the session of the command that makes it. It comes from the host's own record,
             so a worker can't claim another one.
     """
 
-    __slots__ = ("_deadline", "call_id", "command", "ended", "parent", "session_id", "worker_id")
+    __slots__ = (
+        "_deadline",
+        "call_id",
+        "command",
+        "depth",
+        "ended",
+        "parent",
+        "session_id",
+        "worker_id",
+    )
 
     def __init__(self, call_id: int, command: str, worker_id: str, parent: Call) -> None:
         self.call_id = call_id
@@ -32,6 +42,8 @@ class HostCall:
         self.worker_id = worker_id
         self.session_id = parent.session_id
         self.parent = parent
+        # Not the length of the chain: what a batch is nested in has no order.
+        self.depth: int = 1 + max((outer.depth for outer in parent.chain), default=0)
         self._deadline = parent.deadline
         self.ended = False
 
@@ -76,9 +88,10 @@ def require_depth(command: str, chain: Chain) -> None:
     Raises:
         CallDepthExceeded: it is not made.
     """
-    if len(chain) > _MAX_CALL_DEPTH:
+    depth = max(host_call.depth for host_call in chain)
+    if depth > _MAX_CALL_DEPTH:
         raise CallDepthExceeded(
-            f"{command!r} is nested {len(chain)} calls deep; look for a host function and a "
+            f"{command!r} is nested {depth} calls deep; look for a host function and a "
             "command that call each other without end"
         )
 

@@ -33,7 +33,8 @@ class PoolStats:
     have another priority than normal, and ``queued_for_one_worker`` are known to wait for a
     session's worker or behind a call that does. ``sessions`` are bound to a worker. ``refused``
     calls (PoolSaturated, WorkerBusy, SessionWorkerUnavailable) are not counted as submitted;
-    ``queue_timeouts`` are a part of ``timed_out``.
+    ``queue_timeouts`` are a part of ``timed_out``. Calls that travel together are one call here;
+    there were ``batches`` of them, with ``batched`` calls in all.
     """
 
     size: int
@@ -59,6 +60,8 @@ class PoolStats:
     recalled: int = 0
     refused: int = 0
     queue_timeouts: int = 0
+    batches: int = 0
+    batched: int = 0
 
 
 @dataclass(slots=True)
@@ -73,6 +76,8 @@ class Counters:
     recalled: int = 0
     refused: int = 0
     queue_timeouts: int = 0
+    batches: int = 0
+    batched: int = 0
 
     def count(self, outcome: CallOutcome) -> None:
         """Count the end of a call; the outcomes are named as the counters."""

@@ -43,6 +43,7 @@ from snakepit.wire.messages import (
     read_value,
     value_frame,
 )
+from snakepit.worker.batches import Batch, read_batches
 
 logger = steady_logger("snakepit.worker")
 # Reading an enumeration's member takes ten times as long as reading a name.
@@ -87,6 +88,8 @@ class WorkerProcess:
         self._config = config
         self.pid: int | None = None
         self.commands: Mapping[str, Any] = {}
+        #: Those of them that take batches.
+        self.batches: Mapping[str, Batch] = {}
         self._loop = asyncio.get_running_loop()
         self._tree: ProcessTree | None = None
         self._events: WorkerEvents | None = None
@@ -473,6 +476,7 @@ class WorkerProcess:
 
     def _on_ready(self, frame: Frame) -> None:
         self.commands = read_mapping(frame)
+        self.batches = read_batches(self.commands)
         if not self._ready.done():
             self._ready.set_result(None)
 

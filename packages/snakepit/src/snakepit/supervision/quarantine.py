@@ -93,6 +93,11 @@ class Quarantine:
             call.command, crashes=suspect.crashes, refused_s=suspect.until - now
         ) from suspect.error
 
+    def suspects_call(self, call: Call) -> bool:
+        """Whether a call ran when a worker crashed."""
+        key = self._key_of(call)
+        return key is not None and key in self.suspects
+
     def acquit(self, call: Call) -> None:
         """Note that a call has succeeded: it kills nobody."""
         key = self._key_of(call)

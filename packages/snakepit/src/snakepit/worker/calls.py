@@ -28,6 +28,7 @@ from snakepit.wire.messages import (
     value_frame,
 )
 from snakepit.wire.segments import OutgoingSegments
+from snakepit.worker.batches import SUFFIX, BatchResults
 from snakepit.worker.registry import Command
 
 # Reading an enumeration's member takes ten times as long as reading a name.
@@ -136,7 +137,8 @@ def select_command(commands: Mapping[str, Command], request: CallRequest) -> Com
     """
     command = commands.get(request.command)
     if command is None:
-        raise UnknownCommand.of(request.command, commands)
+        known = [name for name in commands if not name.endswith(SUFFIX)]
+        raise UnknownCommand.of(request.command, known)
     if command.streams != (request.credit is not None):
         method = "execute_stream" if command.streams else "execute"
         raise StreamingNotSupported(
@@ -151,6 +153,8 @@ def result_frame(call_id: int, value: Any, segments: OutgoingSegments | None) ->
     try:
         return value_frame(_RESULT, call_id, value, segments)
     except SnakepitError as error:
+        if type(value) is BatchResults:
+            return value_frame(_RESULT, call_id, value.without_unencodable(), segments)
         error.outcome = Outcome.DONE  # the command ran; only its answer can't travel
         return raised_frame(call_id, error)
 

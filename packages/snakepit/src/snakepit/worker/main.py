@@ -23,7 +23,7 @@ from snakepit.worker.control import start_control_thread
 from snakepit.worker.limits import apply_limits
 from snakepit.worker.marks import WORKER_VARIABLE, DeadlineMark
 from snakepit.worker.port import Port
-from snakepit.worker.registry import Command, commands_of
+from snakepit.worker.registry import Command, commands_of, described
 from snakepit.worker.segments import ControlPort
 from snakepit.worker.serial import SerialEngine
 from snakepit.worker.stacks import dump_stacks_before, dump_stacks_on_demand
@@ -84,8 +84,7 @@ def _serve(descriptors: WorkerDescriptors) -> int:
         port.share(control.exchange)
     engine = _engine(port, commands, config["concurrency"])
     start_control_thread(control, engine)
-    names = {name: {"stream": command.streams} for name, command in commands.items()}
-    port.send(value_frame(FrameType.READY, 0, names))
+    port.send(value_frame(FrameType.READY, 0, described(commands)))
     port.look_before_sleeping(config["spin"])
     engine.serve()
     close = getattr(worker, "close", None)
