@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     from snakepit.adapter import Adapter, CallOptions, WorkerSpec, validate_implementation
     from snakepit.errors import SnakepitError
     from snakepit.explain import Explanation
+    from snakepit.inline.adapter import InlineAdapter
     from snakepit.limits import ResourceLimits
     from snakepit.nesting import HostCall
+    from snakepit.policies.breaker import CircuitBreaker
+    from snakepit.policies.hedge import HedgePolicy
+    from snakepit.policies.retry import RetryPolicy
+    from snakepit.policies.stack import with_policies
     from snakepit.pool import Pool
     from snakepit.processes.sweep import sweep_orphans
     from snakepit.python_adapter import PythonAdapter
@@ -25,22 +30,28 @@ if TYPE_CHECKING:
     from snakepit.supervision.health import Health
     from snakepit.supervision.heartbeat import Heartbeat
     from snakepit.supervision.recycling import RecyclePolicy
+    from snakepit.worker.batches import Batch
     from snakepit.worker.context import CallContext, current_call
     from snakepit.worker.registry import command
 
 __all__ = [
     "Adapter",
+    "Batch",
     "CallContext",
     "CallOptions",
+    "CircuitBreaker",
     "Explanation",
     "Health",
     "Heartbeat",
+    "HedgePolicy",
     "HostCall",
+    "InlineAdapter",
     "Pool",
     "PoolStats",
     "PythonAdapter",
     "RecyclePolicy",
     "ResourceLimits",
+    "RetryPolicy",
     "Session",
     "SnakepitError",
     "WorkerInfo",
@@ -51,22 +62,28 @@ __all__ = [
     "generate_session_id",
     "sweep_orphans",
     "validate_implementation",
+    "with_policies",
 ]
 
 # Imported when first used: a worker needs no pool, and the keeper nothing but the standard library.
 _HOMES = {
     "Adapter": "adapter",
+    "Batch": "worker.batches",
     "CallContext": "worker.context",
     "CallOptions": "adapter",
+    "CircuitBreaker": "policies.breaker",
     "Explanation": "explain",
     "Health": "supervision.health",
     "Heartbeat": "supervision.heartbeat",
+    "HedgePolicy": "policies.hedge",
     "HostCall": "nesting",
+    "InlineAdapter": "inline.adapter",
     "Pool": "pool",
     "PoolStats": "stats",
     "PythonAdapter": "python_adapter",
     "RecyclePolicy": "supervision.recycling",
     "ResourceLimits": "limits",
+    "RetryPolicy": "policies.retry",
     "Session": "session",
     "SnakepitError": "errors",
     "WorkerInfo": "stats",
@@ -76,6 +93,7 @@ _HOMES = {
     "generate_session_id": "session",
     "sweep_orphans": "processes.sweep",
     "validate_implementation": "adapter",
+    "with_policies": "policies.stack",
 }
 
 

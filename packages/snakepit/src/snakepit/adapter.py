@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -11,6 +13,7 @@ from snakepit.calls import Call
 from snakepit.errors import AdapterInvalid
 from snakepit.link.host_calls import HostFunction
 from snakepit.link.worker import WorkerEvents
+from snakepit.wakeups import WakeUps
 from snakepit.wire.credit import Credit
 
 
@@ -88,6 +91,21 @@ class DirectWorker(Protocol):
     def grant(self, call: Call, credit: Credit) -> None: ...
     def kill(self, reason: str) -> None: ...
     async def stop(self, grace: float) -> None: ...
+
+
+async def call_worker(
+    worker: DirectWorker, command: str, args: Mapping[str, Any], options: CallOptions
+) -> Any:
+    """Run a command on a worker that no pool has."""
+    now = time.monotonic()
+    deadline = None if options.timeout is None else now + options.timeout
+    call = Call(command, args, WakeUps(), now, deadline, options.session_id)
+    worker.start_call(call)
+    try:
+        return await call
+    except asyncio.CancelledError:
+        worker.stop_call(call)
+        raise
 
 
 # Name, number of positional arguments besides self, and whether it has to be a coroutine function.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 from snakepit._logs import steady_logger
@@ -69,8 +70,7 @@ class AdapterWorker:
         enter_chain(call.chain)
         try:
             if call.stream is None:
-                result = await self._adapter.execute(self._worker, call.command, call.args, options)
-                call.succeed(result)
+                call.succeed(await self._result(call, options))
             else:
                 await self._run_stream(call, call.stream, options)
                 call.succeed(None)
@@ -82,12 +82,19 @@ class AdapterWorker:
             # In the same step as the answer: a caller's next call finds the slot free.
             self._close(call)
 
-    async def _run_stream(self, call: Call, stream: StreamBuffer, options: CallOptions) -> None:
+    async def _result(self, call: Call, options: CallOptions) -> Any:
+        return await self._adapter.execute(self._worker, call.command, call.args, options)
+
+    def _items(self, call: Call, options: CallOptions) -> AsyncIterator[Any]:
         execute_stream = getattr(self._adapter, "execute_stream", None)
         if execute_stream is None:
             raise StreamingNotSupported(f"{type(self._adapter).__qualname__} has no execute_stream")
+        items: AsyncIterator[Any] = execute_stream(self._worker, call.command, call.args, options)
+        return items
+
+    async def _run_stream(self, call: Call, stream: StreamBuffer, options: CallOptions) -> None:
         window = self._windows[call] = AsyncSendWindow(WINDOW)
-        items = execute_stream(self._worker, call.command, call.args, options)
+        items = self._items(call, options)
         try:
             async for item in items:
                 await window.opened()

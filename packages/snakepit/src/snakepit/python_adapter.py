@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import fnmatch
 import itertools
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from snakepit._logs import steady_logger
-from snakepit.adapter import CallOptions, WorkerSpec
-from snakepit.calls import Call
+from snakepit.adapter import CallOptions, WorkerSpec, call_worker
 from snakepit.errors import ConfigurationError, WorkerStartFailed
 from snakepit.limits import ResourceLimits
 from snakepit.link.channels import HostEnds, WorkerEnds, open_channels
@@ -25,7 +22,6 @@ from snakepit.processes.spec import ProcessSpec
 from snakepit.processes.template_client import TemplateLost, UnsafeToFork
 from snakepit.processes.templates import SharedTemplate
 from snakepit.processes.tree import ProcessTree, acquire_tree, release_tree
-from snakepit.wakeups import WakeUps
 from snakepit.wire.codec import encode
 from snakepit.worker.target import split_target
 
@@ -179,15 +175,7 @@ class PythonAdapter:
         self, worker: WorkerProcess, command: str, args: Mapping[str, Any], options: CallOptions
     ) -> Any:
         """Run a command outside a pool. (A pool hands its calls to the worker directly.)"""
-        now = time.monotonic()
-        deadline = None if options.timeout is None else now + options.timeout
-        call = Call(command, args, WakeUps(), now, deadline, options.session_id)
-        worker.start_call(call)
-        try:
-            return await call
-        except asyncio.CancelledError:
-            worker.stop_call(call)
-            raise
+        return await call_worker(worker, command, args, options)
 
     def _open_channels(self) -> tuple[HostEnds, WorkerEnds]:
         return open_channels()

@@ -93,6 +93,58 @@ def _take_steps(
             logger.warning("%r failed while it was closed", generator, exc_info=True)
 
 
+class WorkThread:
+    """A thread that runs what it is given, one after the other."""
+
+    def __init__(self, name: str) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def put(self, work: Callable[[], None]) -> None:
+        """Have it run ``work``, which raises nothing."""
+        self._work.put(work)
+
+    def end(self) -> None:
+        """Let it end after what it was given."""
+        self._work.put(None)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
+
+def start_thread(work: Callable[[], None]) -> None:
+    """Run ``work``, which raises nothing, in a thread of its own."""
+    threading.Thread(target=work, name="snakepit-call", daemon=True).start()
+
+
+Ended = tuple[Any, BaseException | None]
+"""How a function has ended: its result, or what it raised."""
+
+
+def ended_in_thread(
+    put: Callable[[Callable[[], None]], None], function: Callable[..., Any], *args: Any
+) -> asyncio.Future[Ended]:
+    """Have a function run where ``put`` runs things, in the context of the caller.
+
+    What it raises is a part of the future's result: some exceptions would break a future.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[Ended] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def work() -> None:
+        try:
+            result = context.run(function, *args)
+        except BaseException as error:
+            _report(loop, _succeed, ended, (None, error))
+        else:
+            _report(loop, _succeed, ended, (result, None))
+
+    put(work)
+    return ended
+
+
 def _report(loop: asyncio.AbstractEventLoop, how: Callable[..., None], *args: Any) -> None:
     if not loop.is_closed():
         loop.call_soon_threadsafe(how, *args)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from snakepit.calls import Call
@@ -60,9 +60,7 @@ class HostCalls:
         self._last_id = frame.call_id
         try:
             request = read_call(frame)
-            function = self._functions.get(request.command)
-            if function is None:
-                raise UnknownCommand.of(request.command, self._functions)
+            function = find_function(self._functions, request.command)
         except SnakepitError as error:
             self._send_error(frame.call_id, error)
             return
@@ -128,26 +126,14 @@ class HostCalls:
     async def _serve_unary(
         self, call: HostCall, function: HostFunction, request: CallRequest
     ) -> None:
-        if _streams(function):
-            raise StreamingNotSupported(
-                f"the host function {request.command!r} is called as a stream"
-            )
-        if inspect.iscoroutinefunction(function):
-            result = await function(call, **request.args)
-        else:
-            result = await call_in_thread(function, call, **request.args)
-            if inspect.isawaitable(result):  # a callable that only looks like a blocking one
-                result = await result
+        result = await call_function(function, call, request.args)
         self._send_value(FrameType.RESULT, call, result)
 
     async def _serve_stream(
         self, call: HostCall, function: HostFunction, request: CallRequest
     ) -> None:
-        if not _streams(function):
-            raise StreamingNotSupported(f"the host function {request.command!r} returns one value")
         window = self._windows[call.call_id]
-        stream = function(call, **request.args)
-        items = stream if inspect.isasyncgen(stream) else iterate_in_thread(stream)
+        items = iterate_function(function, call, request.args)
         try:
             async for item in items:
                 await window.opened()
@@ -163,6 +149,47 @@ class HostCalls:
 
     def _send_error(self, call_id: int, error: BaseException) -> None:
         self._send(value_frame(FrameType.ERROR, call_id, error_to_wire(error)))
+
+
+def find_function(functions: Mapping[str, HostFunction], name: str) -> HostFunction:
+    """The host function that a worker asks for.
+
+    Raises:
+        UnknownCommand: there is none of that name.
+    """
+    function = functions.get(name)
+    if function is None:
+        raise UnknownCommand.of(name, functions)
+    return function
+
+
+async def call_function(function: HostFunction, call: HostCall, args: Mapping[str, Any]) -> Any:
+    """Run a host function; a sync one in a thread.
+
+    Raises:
+        StreamingNotSupported: it yields items.
+    """
+    if _streams(function):
+        raise StreamingNotSupported(f"the host function {call.command!r} is called as a stream")
+    if inspect.iscoroutinefunction(function):
+        return await function(call, **args)
+    result = await call_in_thread(function, call, **args)
+    # A callable may only look like a blocking one.
+    return await result if inspect.isawaitable(result) else result
+
+
+def iterate_function(
+    function: HostFunction, call: HostCall, args: Mapping[str, Any]
+) -> AsyncGenerator[Any]:
+    """The items of a host function; those of a sync one are made in a thread.
+
+    Raises:
+        StreamingNotSupported: it returns one value.
+    """
+    if not _streams(function):
+        raise StreamingNotSupported(f"the host function {call.command!r} returns one value")
+    stream: Any = function(call, **args)
+    return stream if hasattr(stream, "__aiter__") else iterate_in_thread(stream)
 
 
 def _streams(function: HostFunction) -> bool:

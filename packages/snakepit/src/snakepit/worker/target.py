@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import threading
 from importlib import import_module
 from types import ModuleType
 
 from snakepit.errors import ConfigurationError
 
-_importing = False
+
+class _Imports(threading.local):
+    """A fact about a thread: a worker may be one of many threads of the host."""
+
+    running = False
+
+
+_imports = _Imports()
 
 
 def import_is_running() -> bool:
-    """Whether this process is importing what a worker needs, and runs no command yet."""
-    return _importing
+    """Whether this thread is importing what a worker needs, and runs no command yet."""
+    return _imports.running
 
 
 def import_for_worker(module: str) -> ModuleType:
     """Import a module in a template or a worker; what it runs meanwhile must not start pools."""
-    global _importing  # noqa: PLW0603 - a fact about the process
-    _importing = True
+    _imports.running = True
     try:
         return import_module(module)
     finally:
-        _importing = False
+        _imports.running = False
 
 
 def split_target(target: str) -> tuple[str, str]:
