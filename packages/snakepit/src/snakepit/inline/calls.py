@@ -63,7 +63,7 @@ class InlineHostCalls:
         """A call has ended, or is no longer wanted: so is what it asked of the host."""
         parent = self._parents.pop(context.call_id, None)
         if parent is not None:
-            for running in self._running.pop(parent):
+            for running in tuple(self._running.pop(parent)):
                 running.cancel()
 
     def inbox_of(self, call_id: int | None) -> SimpleQueue[Work | None] | None:

@@ -159,17 +159,18 @@ class InlineWorker(AdapterWorker):
         return result
 
     async def _end_of(self, ended: asyncio.Future[Ended]) -> Ended:
+        cancelled: asyncio.CancelledError | None = None
         self._ended.add(ended)
-        try:
-            while True:
-                try:
-                    return await asyncio.shield(ended)
-                except asyncio.CancelledError:
-                    # The slot is taken as long as the thread runs; its code can see `cancelled`.
-                    if ended.done():
-                        raise
-        finally:
-            self._ended.discard(ended)
+        while not ended.done():
+            try:
+                await asyncio.wait([ended])
+            except asyncio.CancelledError as error:
+                # The slot is taken as long as the thread runs; its code can see `cancelled`.
+                cancelled = error
+        self._ended.discard(ended)
+        if cancelled is not None:
+            raise cancelled
+        return ended.result()
 
     def _end_thread(self) -> None:
         if self._thread is not None:
