@@ -26,7 +26,7 @@ from collections.abc import (
 from typing import Any, Final, TypeVar
 
 from snakepit.errors import ConfigurationError, HostCallCancelled, SnakepitError
-from snakepit.threads import iterate_in_thread
+from snakepit.threads import call_in_thread, iterate_in_thread
 from snakepit.windows import AsyncSendWindow
 from snakepit.wire.credit import Credit
 from snakepit.wire.frames import FLAG_NESTED, FLAG_SEGMENTS, Frame, FrameType
@@ -441,7 +441,7 @@ class SerialEngine:
     async def acall_host(self, context: CallContext, name: str, args: Mapping[str, Any]) -> Any:
         if asyncio.get_running_loop() is not self._loop:
             # A loop that the command runs itself: nobody else reads while its thread waits in it.
-            return await asyncio.to_thread(self.call_host, context, name, args)
+            return await call_in_thread(self.call_host, context, name, args)
         with self._outgoing.open(AsyncOutgoing, context, name, args) as call:
             while not call.finished:
                 call.take(await call.next_frame())
