@@ -41,7 +41,7 @@ def test_the_modules_names_are_listed_on_purpose() -> None:
 
 
 def test_both_clients_have_the_same_methods() -> None:
-    only_async = {"open", "open_session", "start_temp_session", "platform"}
+    only_async = {"open", "start_temp_session", "platform"}
     only_sync = {"variables", "closed"}
     assert public(dspex.AsyncClient) - only_async == public(dspex.Client) - only_sync - {"settings"}
 
@@ -102,7 +102,7 @@ if TYPE_CHECKING:
         assert_type(session.extract_entities("x"), dict[str, list[str]])
         assert_type(client.predict("a -> b", {"a": 1}, timeout=1.5), dspex.Prediction)
         assert_type(client.predict("a -> b", {"a": 1}).b, Any)
-        assert_type(client.start_session(user="ada"), dspex.Session)
+        assert_type(client.start_session(metadata={"user": "ada"}), dspex.Session)
         client.ask(1)  # type: ignore[arg-type]
         client.ask("?", reasonin=True)  # type: ignore[call-arg]
         dspex.summarize("x", 3)  # type: ignore[call-arg]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, Unpack
 
 from dspex.errors import ConfigurationError
 from dspex.face import Workspace, sync
@@ -15,12 +15,12 @@ from dspex.prediction import Prediction
 from dspex.sessions import (
     AsyncSession,
     Session,
-    generate_session_id,
     generate_temp_session_id,
 )
 from dspex.tools import ToolDecorator, ToolSpec
 from dspex.workspace import MISSING, AsyncWorkspace, Signature, Timeout
 from snakepit_grpc_bridge import Platform, Settings
+from snakepit_grpc_bridge.sessions import SessionOptions
 
 
 class HasId(Protocol):
@@ -118,18 +118,36 @@ class AsyncClient(AsyncWorkspace, ToolDecorator):
 
     # --- sessions ------------------------------------------------------------------------------
 
-    async def start_session(self, /, **metadata: Any) -> AsyncSession:
+    async def start_session(
+        self, session_id: str | None = None, /, **options: Unpack[SessionOptions]
+    ) -> AsyncSession:
         """Start a session and return its handle, also usable with `async with`.
 
         Args:
+            session_id: an id of your own choice; a random one by default.
             metadata: plain data to keep with the session's record.
-        """
-        return await self.open_session(generate_session_id(), **metadata)
+            ttl: seconds without use after which it expires; `None` for never.
+            affinity: how its calls are bound to the worker that served it before: `"hint"`,
+                `"strict_queue"` or `"strict_fail_fast"`.
+            concurrency: how many of its calls run at a time; 1 by default, in order.
+            isolation: `"session"` gives it a worker process of its own.
+            quotas: how much it may hold (`snakepit_grpc_bridge.sessions.Quotas`).
 
-    async def open_session(self, session_id: str, /, **metadata: Any) -> AsyncSession:
-        """Start a session under an id of your own choice, as `generate_session_id` makes them."""
-        await self.platform.sessions.start(session_id, **metadata)
-        return AsyncSession(self, session_id)
+        Raises:
+            ValidationFailed: a session of that id is open.
+            QuotaExceeded: there are as many sessions as there may be.
+        """
+        session = await self.platform.sessions.start(session_id, **options)
+        return AsyncSession(self, session.id)
+
+    async def find_session(self, session_id: str) -> AsyncSession:
+        """The handle of a session that is open, such as one that a durable storage has kept.
+
+        Raises:
+            SessionNotFound, SessionExpired: it is not open.
+        """
+        session = await self.platform.sessions.get(session_id)
+        return AsyncSession(self, session.id)
 
     async def stop_session(self, session: HasId | str) -> bool:
         """Close a session, its variables, tools and instances; say whether it was open."""
@@ -143,7 +161,7 @@ class AsyncClient(AsyncWorkspace, ToolDecorator):
 
     async def start_temp_session(self) -> AsyncSession:
         """Start a temporary session, which the caller closes."""
-        return await self.open_session(generate_temp_session_id())
+        return await self.start_session(generate_temp_session_id())
 
     async def predict_with_session(
         self,
@@ -245,15 +263,22 @@ class Client(Workspace):
     clear_global_session = sync(AsyncClient.clear_global_session)
     stop_session = sync(AsyncClient.stop_session)
 
-    def start_session(self, /, **metadata: Any) -> Session:
-        """Start a session and return its handle, also usable with `with`."""
-        return Session(self._loop.run(self._behind.start_session(**metadata)), self._loop)
+    def start_session(
+        self, session_id: str | None = None, /, **options: Unpack[SessionOptions]
+    ) -> Session:
+        """As `AsyncClient.start_session`; the handle is usable with `with`, too."""
+        return self._session(self._behind.start_session(session_id, **options))
+
+    def find_session(self, session_id: str) -> Session:
+        """As `AsyncClient.find_session`."""
+        return self._session(self._behind.find_session(session_id))
 
     def temp_session(self) -> Session:
         """Start a temporary session, for a `with` block that closes it when it ends."""
-        return Session(
-            self._loop.run(self._behind.open_session(generate_temp_session_id())), self._loop
-        )
+        return self._session(self._behind.start_temp_session())
+
+    def _session(self, starting: Coroutine[Any, Any, AsyncSession]) -> Session:
+        return Session(self._loop.run(starting), self._loop)
 
 
 def _shut_down(behind: AsyncClient, loop: LoopThread) -> None:

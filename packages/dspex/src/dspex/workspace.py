@@ -17,8 +17,8 @@ from dspex import patterns
 from dspex.errors import OutputFieldMissing
 from dspex.prediction import Answer, Prediction
 from dspex.tools import ToolSpec
+from snakepit.options import seconds
 from snakepit_grpc_bridge import Platform
-from snakepit_grpc_bridge.settings import positive_seconds
 
 T = TypeVar("T")
 Signature = str | Mapping[str, Any]
@@ -296,7 +296,7 @@ class AsyncWorkspace(ABC):
         """Run a pattern's requests, all of them within one budget of time."""
         clock = asyncio.get_running_loop().time
         budget = self.platform.settings.timeout if timeout is None else timeout
-        deadline = clock() + positive_seconds("timeout", budget)
+        deadline = clock() + seconds("timeout", budget)
         try:
             request = next(steps)
             while True:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import Self
 
 from snakepit.errors import Outcome, SnakepitError
 
@@ -23,6 +24,9 @@ __all__ = [
     "NotAllowed",
     "OutcomeUnknown",
     "OutputFieldMissing",
+    "QuotaExceeded",
+    "ReadOnlyVariable",
+    "SessionExpired",
     "SessionLost",
     "SessionNotFound",
     "SignatureInvalid",
@@ -34,6 +38,7 @@ __all__ = [
     "ToolNotFound",
     "UnsupportedType",
     "ValidationFailed",
+    "VariableConflict",
     "VariableExists",
     "VariableNotFound",
 ]
@@ -87,6 +92,37 @@ class SessionNotFound(BridgeError, LookupError):
     def session_id(self) -> str | None:
         """The id that was asked for."""
         return self.details.get("session_id")
+
+
+class SessionExpired(SessionNotFound):
+    """The session was not used for longer than its time to live, and is gone with what it held."""
+
+    code = "session_expired"
+
+    @classmethod
+    def of(cls, session_id: str, ttl: float | None = None) -> SessionExpired:
+        """Return the error for a session that lived ``ttl`` seconds without use."""
+        return cls(
+            f"session {session_id!r} was not used for {ttl or 0.0:g} s, so it has expired, and "
+            "what it held is gone; start it again, with a longer ttl if need be",
+            details={"session_id": session_id, "ttl": ttl},
+        )
+
+
+class QuotaExceeded(BridgeError):
+    """There would be more of something than a quota allows. Nothing was done."""
+
+    code = "quota_exceeded"
+
+    @classmethod
+    def of(cls, session_id: str | None, quota: str, *, wanted: int, limit: int) -> QuotaExceeded:
+        """Return the error for a quota of a session, or of all sessions together."""
+        where = "" if session_id is None else f" in session {session_id!r}"
+        return cls(
+            f"{wanted} {quota}{where} would be more than the {limit} that are allowed; delete "
+            "some, or raise the quota",
+            details={"session_id": session_id, "quota": quota, "wanted": wanted, "limit": limit},
+        )
 
 
 class SessionLost(BridgeError):
@@ -162,6 +198,36 @@ class VariableExists(BridgeError):
     """A variable of that name exists in the session. Use ``overwrite=True``, ``set`` or ``put``."""
 
     code = "variable_exists"
+
+
+class VariableConflict(BridgeError):
+    """Somebody else has written the variable since it was read. Nothing was written: read it again,
+    decide anew, and write with the version that you read.
+    """
+
+    code = "variable_conflict"
+    retryable = True
+
+    @classmethod
+    def of(cls, name: str, session_id: str, *, expected: int | None, actual: int | None) -> Self:
+        """Return the error for a write that expected another version; None for no variable."""
+        return cls(
+            f"variable {name!r} of session {session_id!r} is {_version(actual)}, not "
+            f"{_version(expected)}: it was written meanwhile; read it again, then write",
+            details={
+                "name": name, "session_id": session_id, "expected": expected, "actual": actual,
+            },
+        )  # fmt: skip
+
+
+def _version(version: int | None) -> str:
+    return "not there" if version is None else f"in version {version}"
+
+
+class ReadOnlyVariable(BridgeError):
+    """The variable was created with ``read_only=True``; only deleting it changes it."""
+
+    code = "read_only_variable"
 
 
 class UnsupportedType(BridgeError, TypeError):

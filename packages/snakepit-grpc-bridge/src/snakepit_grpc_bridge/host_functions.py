@@ -2,41 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import snakepit
 from snakepit_grpc_bridge.sessions import GLOBAL_SESSION
-from snakepit_grpc_bridge.tools import ToolService
-from snakepit_grpc_bridge.variables import VariableService
+from snakepit_grpc_bridge.tools.schema import plain_result
+from snakepit_grpc_bridge.tools.service import ToolService
+from snakepit_grpc_bridge.variables.access import VariableAccess
+from snakepit_grpc_bridge.variables.call_view import Found
 
 __all__ = ["host_functions"]
 
 
-def host_functions(variables: VariableService, tools: ToolService) -> dict[str, Callable[..., Any]]:
+def host_functions(
+    variables: VariableAccess, get_tools: Callable[[], ToolService]
+) -> dict[str, Callable[..., Any]]:
     """Return the functions for a program pool's workers, by name.
 
     The session is always that of the call: a worker can't name another one.
     """
 
-    async def get_variable(call: snakepit.HostCall, name: str, **default: Any) -> Any:
-        return await variables.get(_session_of(call), name, *default.values())
+    async def get_variable(call: snakepit.HostCall, name: str, required: bool) -> list[Any]:
+        session_id = _session_of(call)
+        found = await variables.find_for_worker(session_id, name)
+        if required and found.type is None:
+            raise await variables.missing(session_id, name)
+        return _as_list(found)
 
-    async def put_variable(call: snakepit.HostCall, name: str, value: Any) -> None:
-        await variables.put(_session_of(call), name, value)
+    async def put_variable(call: snakepit.HostCall, name: str, value: Any) -> list[Any]:
+        return _as_list(
+            await variables.put_from_worker(_session_of(call), name, value, call.worker_id)
+        )
+
+    async def describe_tool(call: snakepit.HostCall, name: str) -> dict[str, Any]:
+        tool = await get_tools().get(name, session_id=_session_of(call))
+        return tool.schema.describe()
 
     async def call_tool(call: snakepit.HostCall, name: str, parameters: Mapping[str, Any]) -> Any:
-        return await tools.call(name, parameters, _session_of(call))
+        result = await get_tools().call(name, parameters, _session_of(call), on_behalf_of=call)
+        return plain_result(result)
+
+    async def stream_tool(
+        call: snakepit.HostCall, name: str, parameters: Mapping[str, Any]
+    ) -> AsyncGenerator[Any]:
+        items = get_tools().stream(name, parameters, _session_of(call), on_behalf_of=call)
+        async with aclosing(items):
+            async for item in items:
+                yield plain_result(item)
 
     async def list_tools(call: snakepit.HostCall) -> list[dict[str, Any]]:
-        return [tool.describe() for tool in await tools.list(session_id=_session_of(call))]
+        return [tool.describe() for tool in await get_tools().list(session_id=_session_of(call))]
 
     return {
         "variables.get": get_variable,
         "variables.put": put_variable,
         "tools.call": call_tool,
+        "tools.describe": describe_tool,
+        "tools.stream": stream_tool,
         "tools.list": list_tools,
     }
+
+
+def _as_list(found: Found) -> list[Any]:
+    return [found.type, found.value, found.keeps, list(found.state)]
 
 
 def _session_of(call: snakepit.HostCall) -> str:

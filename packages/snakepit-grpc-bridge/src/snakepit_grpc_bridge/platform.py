@@ -14,10 +14,18 @@ from snakepit_grpc_bridge.errors import BridgeError
 from snakepit_grpc_bridge.host_functions import host_functions
 from snakepit_grpc_bridge.lm.catalog import resolve
 from snakepit_grpc_bridge.lm.service import KEY_VARIABLES, LmService, LmSettings
+from snakepit_grpc_bridge.program_pools import ProgramPools
+from snakepit_grpc_bridge.python.host import PythonService
+from snakepit_grpc_bridge.session_calls import SessionCalls
 from snakepit_grpc_bridge.sessions import SessionService
 from snakepit_grpc_bridge.settings import Settings
+from snakepit_grpc_bridge.state import PLATFORM_SCHEMA
+from snakepit_grpc_bridge.storage import open_storage
 from snakepit_grpc_bridge.tools import ToolService
 from snakepit_grpc_bridge.variables import VariableService
+from snakepit_grpc_bridge.variables.access import VariableAccess
+from snakepit_grpc_bridge.variables.types import TypeRegistry
+from snakepit_grpc_bridge.variables.values import Values
 
 __all__ = ["Platform"]
 
@@ -28,19 +36,22 @@ class Platform:
     """Everything that runs: sessions, variables, tools, the language model and the workers.
 
     Use it in ``async with``; it belongs to the event loop it is entered in, and is entered once.
-    Entering starts the processes of the model and of the programs at the same time.
+    Entering opens the storage, and starts the processes of the model and of the programs at the
+    same time.
 
     Attributes:
         settings: what it runs with.
-        sessions: starts and closes sessions.
+        sessions: starts and ends sessions.
         variables: typed variables of sessions, and global ones.
-        tools: functions of the host that programs can call.
-        dspy: runs DSPy programs.
+        tools: functions that programs can call, of the host or of the workers.
+        python: calls functions in the workers.
+        dspy: runs DSPy programs in the workers.
         lm: the language model.
 
     Raises:
         ModelNotFound: when made: the model is unknown or its file is missing.
         ConfigurationError: when made or on entering: a package that is needed is not installed.
+        StorageUnavailable, StorageCorrupt: on entering: the storage can't be opened.
         PoolStartFailed: on entering: the workers don't come up; the cause says why. Nothing is left
             running.
 
@@ -52,42 +63,55 @@ class Platform:
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings if settings is not None else Settings.load()
-        model = resolve(self.settings.model, api_base=self.settings.api_base)
-        self.sessions = SessionService()
-        self.variables = VariableService(self.sessions)
-        self.tools = ToolService(self.sessions)
-        self.lm = LmService(LmSettings(model=model, python=self.settings.python))
-        self._pool = Pool(
-            PythonAdapter(
-                _PROGRAM_WORKER,
-                config={"import_allow": list(self.settings.import_allow)},
-                python=self.settings.python,
-                # Programs reach the model through the host: their processes need no keys.
-                withhold=KEY_VARIABLES,
-            ),
-            size=self.settings.workers,
-            name="programs",
-            timeout=self.settings.timeout,
-            host_functions={
-                **self.lm.host_functions(),
-                **host_functions(self.variables, self.tools),
-            },
+        self.settings = settings = settings if settings is not None else Settings.load()
+        model = resolve(settings.model, api_base=settings.api_base)
+        self._storage = open_storage(settings.storage, PLATFORM_SCHEMA)
+        self.sessions = SessionService(
+            self._storage,
+            default_ttl=settings.session_ttl,
+            max_sessions=settings.max_sessions,
         )
+        values = Values(
+            TypeRegistry(),
+            secret_keys=settings.secret_keys,
+            durable=settings.storage != "memory",
+        )
+        self._access = VariableAccess(self._storage, self.sessions, values)
+        self.variables = VariableService(self._access)
+        self.lm = LmService(LmSettings(model=model, python=settings.python))
+        self._pools = ProgramPools(self._make_pool, settings.workers, self.sessions)
+        calls = SessionCalls(self._pools, self.sessions, self._access, settings.timeout)
+        self.tools = ToolService(self._storage, self.sessions, calls)
+        self.python = PythonService(calls, settings.import_allow)
         self.dspy = DspyService(
-            pool=self._pool,
+            calls=calls,
+            pools=self._pools,
             sessions=self.sessions,
-            variables=self.variables,
-            settings=self.settings,
+            settings=settings,
             model=model.for_workers(),
         )
         self._running: AsyncExitStack | None = None
         self._entered = False
 
+    def _make_pool(self, name: str, size: int) -> Pool:
+        settings = self.settings
+        adapter = PythonAdapter(
+            _PROGRAM_WORKER,
+            config={"import_allow": list(settings.import_allow)},
+            python=settings.python,
+            # Programs reach the model and the state through the host: they need no keys.
+            withhold=(*KEY_VARIABLES, "DSPEX_STORAGE"),
+        )
+        # Looked up when it is called: the services are made after the pools.
+        functions = {**self.lm.host_functions(), **host_functions(self._access, lambda: self.tools)}
+        return Pool(
+            adapter, size=size, name=name, timeout=settings.timeout, host_functions=functions
+        )
+
     @property
     def pool(self) -> Pool:
-        """The pool of the workers that run programs, for its ``stats()`` and ``workers()``."""
-        return self._pool
+        """The pool of the workers that sessions share, for its ``stats()`` and ``workers()``."""
+        return self._pools.shared
 
     async def start(self) -> None:
         """Start everything; what ``async with`` does on entering.
@@ -99,15 +123,22 @@ class Platform:
             raise PoolClosed("a platform is started once; make another Platform")
         self._entered = True
         async with AsyncExitStack() as stack:
-            # The last is stopped first: programs need the model until their end.
+            # The last is stopped first: programs need the model until their end, and all of them
+            # the storage.
+            await stack.enter_async_context(self._storage)
+            await self.sessions.open_global()
+            stack.push_async_callback(self.sessions.aclose)
+            stack.push_async_callback(self.tools.aclose)
+            stack.push_async_callback(self._access.aclose)
             stack.push_async_callback(self.lm.aclose)
-            stack.push_async_callback(self._pool.aclose)
+            stack.push_async_callback(self._pools.aclose)
             stack.push_async_callback(self.dspy.aclose)
             await self._start_processes()
+            self.sessions.start_sweeping()
             self._running = stack.pop_all()
 
     async def _start_processes(self) -> None:
-        starts = [asyncio.create_task(start()) for start in (self.lm.start, self._pool.start)]
+        starts = [asyncio.create_task(start()) for start in (self.lm.start, self._pools.start)]
         try:
             await asyncio.gather(*starts)
         except PoolStartFailed as error:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from snakepit.errors import ConfigurationError
+from snakepit.options import seconds
 from snakepit_grpc_bridge.errors import did_you_mean
 from snakepit_grpc_bridge.lm.scripted import ScriptedModel
+from snakepit_grpc_bridge.storage.urls import parse_url
+from snakepit_grpc_bridge.variables.types.secret import Secret
 
 __all__ = ["Settings"]
 
 _ENV_PREFIX = "DSPEX_"
+#: Seconds without use after which a session expires, unless it says otherwise.
+DEFAULT_TTL: Final = 3600.0
+#: Sessions that may be open at a time.
+MAX_SESSIONS: Final = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +40,19 @@ class Settings:
         timeout: the budget of one call, waiting included, in seconds or as a ``timedelta`` (kept in
             seconds); a call can ask for another.
         python: the interpreter of the workers; None is the host's own.
+        storage: where sessions, variables and tools are kept: "memory", "sqlite:///PATH" or
+            "postgresql://USER:PASSWORD@HOST/DATABASE". Not shown in ``repr``.
+        session_ttl: seconds (or a ``timedelta``) without use after which a session expires, if it
+            does not say otherwise; None for never.
+        max_sessions: how many sessions may be open at a time.
+        secret_keys: Fernet keys under which secrets are sealed in the storage, the newest first.
+            Not shown in ``repr``.
 
     Raises:
         ConfigurationError: a value is wrong; the message names the setting.
 
     Example:
+        >>> from datetime import timedelta
         >>> Settings(model="embedded", timeout=timedelta(minutes=2)).timeout
         120.0
     """
@@ -50,15 +63,25 @@ class Settings:
     import_allow: tuple[str, ...] = ("dspy",)
     timeout: float = 120.0
     python: str | None = None
+    storage: str = dataclasses.field(default="memory", repr=False)
+    session_ttl: float | None = DEFAULT_TTL
+    max_sessions: int = MAX_SESSIONS
+    secret_keys: tuple[Secret, ...] = dataclasses.field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, ScriptedModel):
             _check_text("model", self.model)
+        _check_text("storage", self.storage)
+        parse_url(self.storage)
         _check_count("workers", self.workers)
+        _check_count("max_sessions", self.max_sessions)
+        if self.session_ttl is not None:
+            object.__setattr__(self, "session_ttl", seconds("session_ttl", self.session_ttl))
+        object.__setattr__(self, "secret_keys", _secrets(self.secret_keys))
         for name in ("api_base", "python"):
             if getattr(self, name) is not None:
                 _check_text(name, getattr(self, name))
-        object.__setattr__(self, "timeout", positive_seconds("timeout", self.timeout))
+        object.__setattr__(self, "timeout", seconds("timeout", self.timeout))
         object.__setattr__(self, "import_allow", _prefixes(self.import_allow))
 
     @classmethod
@@ -99,21 +122,6 @@ class Settings:
         return cls(**(merged | explicit))
 
 
-def positive_seconds(name: str, value: object) -> float:
-    """Return a duration in seconds; refuse what is no positive, finite number or ``timedelta``."""
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        raise ConfigurationError(
-            f"{name} must be seconds (a number) or a timedelta, not {value!r}",
-            details={"setting": name},
-        )
-    if not (seconds > 0 and math.isfinite(seconds)):
-        raise ConfigurationError(
-            f"{name} must be above zero and finite, it was {value!r}", details={"setting": name}
-        )
-    return float(seconds)
-
-
 # --- checks --------------------------------------------------------------------------------------
 
 
@@ -141,6 +149,18 @@ def _prefixes(value: object) -> tuple[str, ...]:
             details={"setting": "import_allow"},
         )
     return tuple(given)
+
+
+def _secrets(value: object) -> tuple[Secret, ...]:
+    given = value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else None
+    if given is None or not all(isinstance(item, (str, Secret)) and item for item in given):
+        # What it was is not shown.
+        raise ConfigurationError(
+            "secret_keys must be a list of Fernet keys; make one with "
+            "cryptography.fernet.Fernet.generate_key()",
+            details={"setting": "secret_keys"},
+        )
+    return tuple(item if isinstance(item, Secret) else Secret(item) for item in given)
 
 
 def _is_dotted(path: str) -> bool:
@@ -185,11 +205,11 @@ def _refuse_typo(variable: str, known: Mapping[str, str]) -> None:
 def _read_text(variable: str, name: str, text: str) -> Any:
     try:
         match name:
-            case "workers":
+            case "workers" | "max_sessions":
                 return int(text)
-            case "timeout":
+            case "timeout" | "session_ttl":
                 return float(text)
-            case "import_allow":
+            case "import_allow" | "secret_keys":
                 return tuple(part.strip() for part in text.split(",") if part.strip())
             case _:
                 return text

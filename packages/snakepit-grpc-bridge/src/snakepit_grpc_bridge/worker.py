@@ -14,18 +14,30 @@ Everything here belongs to the session of the call that is running, and to no ot
             return self.answer(question=question, price=price)
 
 Use them in code that a call runs, on its thread or in threads it starts; outside of a call they
-raise a LookupError. They block until the host has answered. From synchronous code only.
+raise a LookupError. They block until the host has answered; async code awaits those that begin with
+an ``a``.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import snakepit
+from snakepit_grpc_bridge.tools.worker_view import tools
+from snakepit_grpc_bridge.variables.worker_view import MISSING, variables
 
-__all__ = ["call_tool", "get_variable", "list_tools", "set_variable"]
-
-_MISSING: Any = object()
+__all__ = [
+    "acall_tool",
+    "aget_variable",
+    "aset_variable",
+    "astream_tool",
+    "call_tool",
+    "get_variable",
+    "list_tools",
+    "set_variable",
+    "stream_tool",
+]
 
 
 def call_tool(name: str, /, **parameters: Any) -> Any:
@@ -36,23 +48,48 @@ def call_tool(name: str, /, **parameters: Any) -> Any:
         ValidationFailed: a parameter is missing or unknown.
         ToolExecutionFailed: the tool raised.
     """
-    return _host("tools.call", name=name, parameters=parameters)
+    return tools.call(name, parameters)
+
+
+async def acall_tool(name: str, /, **parameters: Any) -> Any:
+    """As :func:`call_tool`, for async code."""
+    return await tools.acall(name, parameters)
+
+
+def stream_tool(name: str, /, **parameters: Any) -> Iterator[Any]:
+    """Iterate over what a tool of the host yields. Leaving the loop early stops it.
+
+    Raises: as :func:`call_tool`.
+    """
+    return tools.stream(name, parameters)
+
+
+def astream_tool(name: str, /, **parameters: Any) -> AsyncIterator[Any]:
+    """As :func:`stream_tool`, for async code."""
+    return tools.astream(name, parameters)
 
 
 def list_tools() -> list[dict[str, Any]]:
     """Return the tools the session can call: ``name``, ``description`` and ``parameters``."""
-    described: list[dict[str, Any]] = _host("tools.list")
+    described: list[dict[str, Any]] = snakepit.current_call().call_host("tools.list")
     return described
 
 
-def get_variable(name: str, default: Any = _MISSING) -> Any:
+def get_variable(name: str, default: Any = MISSING) -> Any:
     """Return a variable of the session, else the global one of that name, else the default.
+
+    What was read before is kept and costs no question to the host; it is never older than the last
+    write that was acknowledged before the running call was made. Arrays are read-only views.
 
     Raises:
         VariableNotFound: there is none, and no default was given.
     """
-    given = {} if default is _MISSING else {"default": default}
-    return _host("variables.get", name=name, **given)
+    return variables.get(name, default)
+
+
+async def aget_variable(name: str, default: Any = MISSING) -> Any:
+    """As :func:`get_variable`, for async code."""
+    return await variables.aget(name, default)
 
 
 def set_variable(name: str, value: Any) -> None:
@@ -60,9 +97,11 @@ def set_variable(name: str, value: Any) -> None:
 
     Raises:
         ValidationFailed: the value does not fit the variable's type or constraints.
+        ReadOnlyVariable, QuotaExceeded: it can't be written, or the session is full.
     """
-    _host("variables.put", name=name, value=value)
+    variables.put(name, value)
 
 
-def _host(function: str, **arguments: Any) -> Any:
-    return snakepit.current_call().call_host(function, arguments)
+async def aset_variable(name: str, value: Any) -> None:
+    """As :func:`set_variable`, for async code."""
+    await variables.aput(name, value)

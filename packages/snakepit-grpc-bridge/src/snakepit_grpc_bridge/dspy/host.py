@@ -5,31 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from datetime import timedelta
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import snakepit
-from snakepit.errors import SessionWorkerUnavailable, SnakepitError
+from snakepit.errors import SnakepitError
+from snakepit.options import Affinity
 from snakepit_grpc_bridge.dspy.instance_records import InstanceRecords
-from snakepit_grpc_bridge.dspy.options import lm_options
+from snakepit_grpc_bridge.dspy.options import OPTION_PREFIX, OPTION_VARIABLES, lm_options
 from snakepit_grpc_bridge.dspy.paths import STORED, check_method, check_path, check_target
 from snakepit_grpc_bridge.dspy.results import PredictionResult
 from snakepit_grpc_bridge.dspy.signature import SignatureSpec, parse_signature
 from snakepit_grpc_bridge.errors import InstanceNotFound, ValidationFailed
 from snakepit_grpc_bridge.lm.catalog import ModelKind
-from snakepit_grpc_bridge.sessions import GLOBAL_SESSION, SessionService, generate_temp_session_id
-from snakepit_grpc_bridge.settings import Settings, positive_seconds
-from snakepit_grpc_bridge.variables import VariableService
+from snakepit_grpc_bridge.program_pools import ProgramPools
+from snakepit_grpc_bridge.session_calls import SessionCall, SessionCalls, Timeout
+from snakepit_grpc_bridge.sessions import SessionService
+from snakepit_grpc_bridge.settings import Settings
 
 _log = logging.getLogger(__name__)
 
 Signature = str | Mapping[str, Any] | SignatureSpec
-Timeout = float | timedelta | None
-
-# Seconds for a call that is made again with nothing left: it is too late, as the pool will say.
-_LEAST_TIMEOUT = 0.001
 
 
 class DspyService:
@@ -47,15 +42,15 @@ class DspyService:
     def __init__(
         self,
         *,
-        pool: snakepit.Pool,
+        calls: SessionCalls,
+        pools: ProgramPools,
         sessions: SessionService,
-        variables: VariableService,
         settings: Settings,
         model: Mapping[str, Any],
     ) -> None:
-        self._pool = pool
+        self._calls = calls
+        self._pools = pools
         self._sessions = sessions
-        self._variables = variables
         self._settings = settings
         self._model = dict(model)
         self._records = InstanceRecords()
@@ -155,8 +150,7 @@ class DspyService:
             "kwargs": dict(kwargs or {}),
             "keep": session_id is not None,
         }
-        async with self._session(session_id) as session:
-            return await self._keeping("dspy.call", arguments, session, config, timeout)
+        return await self._keeping("dspy.call", arguments, session_id, config, timeout)
 
     async def create_instance(
         self,
@@ -220,12 +214,11 @@ class DspyService:
         arguments = {
             "instance_id": record.instance_id, "method": method, "inputs": dict(inputs),
         }  # fmt: skip
-        async with self._session(session_id) as session:
-            return await self._keeping("dspy.execute", arguments, session, config, timeout)
+        return await self._keeping("dspy.execute", arguments, session_id, config, timeout)
 
     async def release(self, instance_id: str, *, session_id: str) -> bool:
         """Forget an instance; say whether there was one. Its worker drops it when it is free."""
-        self._sessions.require(session_id)
+        await self._sessions.get(session_id)
         instance_id = instance_id.removeprefix(STORED)
         if not self._records.remove(session_id, instance_id):
             return False
@@ -249,9 +242,10 @@ class DspyService:
             schema["classes"]["Predict"]["methods"]
         """
         arguments = {"module_path": check_path(module_path, self._settings.import_allow)}
-        described: dict[str, Any] = await self._pool.execute(
-            "dspy.discover_schema", arguments, timeout=self._budget(timeout), idempotent=True
-        )
+        async with self._calls.begin(None, timeout) as call:
+            described: dict[str, Any] = await call.execute(
+                "dspy.discover_schema", arguments, idempotent=True
+            )
         return described
 
     async def aclose(self) -> None:
@@ -276,14 +270,13 @@ class DspyService:
         arguments: dict[str, Any] = {
             "signature": spec.to_plain(), "inputs": spec.check_inputs(inputs),
         }  # fmt: skip
-        budget = self._budget(timeout)
         started = time.monotonic()
-        async with self._session(session_id) as session:
-            arguments["context"] = await self._context(session, config)
-            answer = await self._execute(command, arguments, session, budget)
+        async with self._calls.begin(session_id, timeout) as call:
+            arguments["context"] = await self._context(call, config)
+            answer = await call.execute(command, arguments, affinity=self._affinity(call))
         return PredictionResult(
             fields=answer["fields"],
-            session_id=session,
+            session_id=call.session.id,
             worker=answer["worker"],
             elapsed=time.monotonic() - started,
         )
@@ -292,70 +285,39 @@ class DspyService:
         self,
         command: str,
         arguments: dict[str, Any],
-        session_id: str,
+        session_id: str | None,
         config: Mapping[str, Any] | None,
         timeout: Timeout,
     ) -> Any:
         """Make a call that may use instances in the session's worker, and leave some there."""
-        budget = self._budget(timeout)
-        arguments["context"] = await self._context(session_id, config)
-        if arguments.get("keep", True):
-            self._kept.add(session_id)
-        try:
-            answer = await self._execute(command, arguments, session_id, budget)
-        except InstanceNotFound as error:
-            lost = self._records.lost(session_id, error.details.get("instance_id"))
-            if lost is None:
-                raise
-            raise lost from error
-        if await self._sessions.exists(session_id):
-            self._records.add(session_id, answer["stored"])
-        else:
-            await self._forget_later(session_id, list(answer["stored"]))
-        return answer["value"]
+        async with self._calls.begin(session_id, timeout) as call:
+            arguments["context"] = await self._context(call, config)
+            session = call.session.id
+            if arguments.get("keep", True):
+                self._kept.add(session)
+            try:
+                answer = await call.execute(command, arguments, affinity=self._affinity(call))
+            except InstanceNotFound as error:
+                lost = self._records.lost(session, error.details.get("instance_id"))
+                if lost is None:
+                    raise
+                raise lost from error
+            if await self._sessions.exists(session):
+                self._records.add(session, answer["stored"])
+            else:
+                await self._forget_later(session, list(answer["stored"]))
+            return answer["value"]
 
-    async def _execute(
-        self, command: str, arguments: Mapping[str, Any], session_id: str, budget: float
-    ) -> Any:
+    def _affinity(self, call: SessionCall) -> Affinity | None:
         # What the session keeps is in one worker: its calls wait for that one.
-        affinity: Literal["hint", "strict_queue"] = (
-            "strict_queue" if session_id in self._kept else "hint"
-        )
-        end = time.monotonic() + budget
+        keeps = call.session.id in self._kept and call.session.affinity == "hint"
+        return "strict_queue" if keeps else None
 
-        async def execute() -> Any:
-            return await self._pool.execute(
-                command,
-                arguments,
-                session_id=session_id,
-                timeout=max(end - time.monotonic(), _LEAST_TIMEOUT),
-                affinity=affinity,
-            )
-
-        try:
-            return await execute()
-        except SessionWorkerUnavailable:
-            # It never ran. Another worker is as good for what needs nothing of the session; what
-            # does, it finds missing, and the records say that it was there.
-            self._pool.release_session(session_id)
-            return await execute()
-
-    async def _context(self, session_id: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
-        own = await self._variables.list(session_id)
-        shared = await self._variables.list(GLOBAL_SESSION)
+    async def _context(self, call: SessionCall, config: Mapping[str, Any] | None) -> dict[str, Any]:
+        state, own, shared = await call.view(OPTION_VARIABLES, OPTION_PREFIX)
         more = self._model["kind"] == ModelKind.PROVIDER
-        return {"lm": self._model, "options": lm_options(own, shared, config, more=more)}
-
-    @asynccontextmanager
-    async def _session(self, session_id: str | None) -> AsyncIterator[str]:
-        if session_id is not None:
-            yield self._sessions.require(session_id).id
-            return
-        async with self._sessions.open(generate_temp_session_id()) as session:
-            yield session.id
-
-    def _budget(self, timeout: Timeout) -> float:
-        return self._settings.timeout if timeout is None else positive_seconds("timeout", timeout)
+        options = lm_options(own, shared, config, more=more)
+        return {"lm": self._model, "options": options, "state": state}
 
     # --- the end of a session ------------------------------------------------------------------
 
@@ -365,7 +327,7 @@ class DspyService:
         if instance_ids:
             await self._forget_later(session_id, instance_ids)
         else:
-            self._pool.release_session(session_id)
+            self._pools.known(session_id).release_session(session_id)
 
     async def _forget_later(self, session_id: str, instance_ids: list[str]) -> None:
         """Have the worker forget instances as soon as it is free, with nobody waiting for it."""
@@ -378,7 +340,7 @@ class DspyService:
 
     async def _forget(self, session_id: str, instance_ids: list[str]) -> None:
         try:
-            await self._pool.execute(
+            await self._pools.known(session_id).execute(
                 "dspy.forget",
                 {"instance_ids": instance_ids},
                 session_id=session_id,
@@ -388,7 +350,7 @@ class DspyService:
         except SnakepitError as error:
             _log.debug("the worker of session %r has nothing to forget: %s", session_id, error)
         if not await self._sessions.exists(session_id):
-            self._pool.release_session(session_id)
+            self._pools.known(session_id).release_session(session_id)
 
 
 #: Classes of DSPy whose call takes exactly the fields of the signature they are created with.

@@ -8,13 +8,12 @@ the call site; what a provider takes beyond them, only the provider knows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from snakepit_grpc_bridge.errors import ValidationFailed, did_you_mean, shown
-from snakepit_grpc_bridge.variables import Variable
 
-__all__ = ["lm_options"]
+__all__ = ["OPTION_PREFIX", "OPTION_VARIABLES", "lm_options"]
 
 #: Variables with these names are options of the same name.
 OPTION_VARIABLES: Final = frozenset({"temperature", "max_tokens", "top_p"})
@@ -61,8 +60,8 @@ _SETTINGS: Final = frozenset(
 
 
 def lm_options(
-    own: Iterable[Variable],
-    shared: Iterable[Variable],
+    own: Mapping[str, Any],
+    shared: Mapping[str, Any],
     config: Mapping[str, Any] | None,
     *,
     more: bool,
@@ -70,8 +69,8 @@ def lm_options(
     """Return the options for a call with ``config``, in a session with these variables.
 
     Args:
-        own: the session's own variables.
-        shared: the global ones.
+        own: the values of the session's own variables, by name.
+        shared: those of the global ones.
         config: options given with the call.
         more: whether the model may know options besides the usual ones, as a provider's does.
 
@@ -110,12 +109,12 @@ def _check(name: str, value: object, more: bool, source: str) -> None:
         )
 
 
-def _options_of(variables: Iterable[Variable]) -> dict[str, Any]:
+def _options_of(variables: Mapping[str, Any]) -> dict[str, Any]:
     prefixed: dict[str, Any] = {}
     named: dict[str, Any] = {}
-    for variable in variables:
-        if variable.name in OPTION_VARIABLES:
-            named[variable.name] = variable.value
-        elif variable.name.startswith(OPTION_PREFIX):
-            prefixed[variable.name.removeprefix(OPTION_PREFIX)] = variable.value
+    for name, value in variables.items():
+        if name in OPTION_VARIABLES:
+            named[name] = value
+        elif name.startswith(OPTION_PREFIX):
+            prefixed[name.removeprefix(OPTION_PREFIX)] = value
     return prefixed | named

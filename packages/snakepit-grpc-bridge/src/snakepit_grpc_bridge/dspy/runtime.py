@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from snakepit.errors import ConfigurationError
+from snakepit_grpc_bridge.call_state import serving
 from snakepit_grpc_bridge.errors import OutputFieldMissing
 
 __all__ = ["call_context", "load_dspy", "program_context", "typed_errors", "warm_up"]
@@ -102,7 +103,8 @@ def program_context(lm: Any, adapter: Any = None) -> Iterator[None]:
 def call_context(spec: Mapping[str, Any] | None) -> Iterator[None]:
     """Run programs with the language model of a call; None means none.
 
-    ``spec`` holds ``lm``, what the platform's model is, and ``options`` for this call.
+    ``spec`` holds ``lm``, what the platform's model is, ``options`` for this call, and the
+    ``state`` of its session.
     """
     if spec is None:
         with program_context(None):
@@ -114,7 +116,7 @@ def call_context(spec: Mapping[str, Any] | None) -> Iterator[None]:
     lm, adapter = program_lm(spec["lm"])
     if spec["options"]:
         lm = lm.copy(**spec["options"])
-    with program_context(lm, adapter):
+    with program_context(lm, adapter), serving(spec.get("state")):
         yield
 
 

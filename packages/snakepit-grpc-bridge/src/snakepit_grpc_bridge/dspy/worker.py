@@ -16,11 +16,12 @@ from snakepit_grpc_bridge.dspy.runtime import call_context, load_dspy, typed_err
 from snakepit_grpc_bridge.dspy.schema import describe
 from snakepit_grpc_bridge.dspy.signature import parse_signature
 from snakepit_grpc_bridge.errors import ValidationFailed
+from snakepit_grpc_bridge.python.worker import PythonCommands
 
 __all__ = ["ProgramWorker"]
 
 
-class ProgramWorker:
+class ProgramWorker(PythonCommands):
     """Runs DSPy programs for the sessions that the pool sends here.
 
     ``context`` is the same in every command: the description of the call's language model, or None

@@ -1,12 +1,48 @@
-"""Sessions: what belongs together in a conversation, a user or a job, and ends together."""
+"""Sessions: what belongs together in a conversation, a user or a job, and ends together.
+
+================  ==============================================================================
+``rows``          sessions as they are stored, and as users see them
+``gate``          the way into one, inside a transaction: is it open, is there room
+``activity``      when sessions were last used in this process
+``turns``         whose turn it is in a session
+``service``       starts, finds and ends them
+================  ==============================================================================
+"""
 
 from __future__ import annotations
 
-from snakepit_grpc_bridge.sessions.service import (
-    GLOBAL_SESSION,
-    Session,
-    SessionService,
-    generate_temp_session_id,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["GLOBAL_SESSION", "Session", "SessionService", "generate_temp_session_id"]
+if TYPE_CHECKING:
+    from snakepit_grpc_bridge.sessions.rows import GLOBAL_SESSION, Quotas, Session, SessionOptions
+    from snakepit_grpc_bridge.sessions.service import SessionService, generate_temp_session_id
+
+__all__ = [
+    "GLOBAL_SESSION",
+    "Quotas",
+    "Session",
+    "SessionOptions",
+    "SessionService",
+    "generate_temp_session_id",
+]
+
+# Imported when first used: a worker needs no service.
+_HOMES = {
+    "GLOBAL_SESSION": "rows",
+    "Quotas": "rows",
+    "Session": "rows",
+    "SessionOptions": "rows",
+    "SessionService": "service",
+    "generate_temp_session_id": "service",
+}
+
+
+if not TYPE_CHECKING:  # or else a type checker would accept any name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value

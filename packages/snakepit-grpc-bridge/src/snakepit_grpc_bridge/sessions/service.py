@@ -1,92 +1,219 @@
-"""Session records and their lifecycle. Lives in the host, in memory."""
+"""The sessions of a platform: started, found, closed, and ended when nobody uses them."""
 
 from __future__ import annotations
 
-import copy
+import asyncio
+import contextlib
 import logging
+import math
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from types import MappingProxyType
-from typing import Any, Final
+from datetime import timedelta
+from typing import Any, Final, Literal, Unpack
 
+from snakepit.options import (
+    USE_DEFAULT,
+    Affinity,
+    UseDefault,
+    affinity_option,
+    seconds,
+    whole_number,
+)
 from snakepit.session import generate_session_id
-from snakepit_grpc_bridge.errors import SessionNotFound, ValidationFailed
+from snakepit_grpc_bridge.errors import (
+    BridgeError,
+    QuotaExceeded,
+    SessionNotFound,
+    ValidationFailed,
+)
+from snakepit_grpc_bridge.metadata import read_metadata
+from snakepit_grpc_bridge.sessions.activity import Activity
+from snakepit_grpc_bridge.sessions.gate import Gate, Temporary
+from snakepit_grpc_bridge.sessions.rows import (
+    GLOBAL_SESSION,
+    SESSION_USE,
+    SESSIONS,
+    Isolation,
+    Quotas,
+    Session,
+    SessionOptions,
+    SessionRow,
+    UseRow,
+    check_session_id,
+    isolation_option,
+    session_of,
+)
+from snakepit_grpc_bridge.sessions.turns import Turns
+from snakepit_grpc_bridge.settings import DEFAULT_TTL, MAX_SESSIONS
+from snakepit_grpc_bridge.storage import ReadTransaction, Storage, Transaction
+
+__all__ = ["SessionService", "generate_temp_session_id"]
 
 _log = logging.getLogger(__name__)
 
-#: The application-wide session: its variables and tools are seen from every other one.
-GLOBAL_SESSION: Final = "global"
-_LONGEST_ID = 256
+#: How long it is known that a session has expired, in seconds.
+_MEMORY: Final = 86_400.0
+#: Sessions that are ended in one transaction: a few milliseconds of work.
+_BATCH: Final = 20
+#: The pause of the sweep is at most so many seconds, and at least so many.
+_PAUSES: Final = (0.05, 10.0)
+# The global session is nobody's conversation: its calls don't wait for one another.
+_MAX_SHARED: Final = 1_000_000
+_GLOBAL_QUOTAS: Final = Quotas(variables=10_000, tools=1000)
 
 CloseHook = Callable[[str], Awaitable[None]]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Session:
-    """What is known of an open session. A snapshot: later use does not change it.
-
-    Attributes:
-        id: its id.
-        metadata: what was given when it was started; read-only.
-        created: when it was started, in UTC.
-        last_used: when something was last done in it, in UTC.
-    """
-
-    id: str
-    metadata: Mapping[str, Any]
-    created: datetime
-    last_used: datetime
+Cleaner = Callable[[Transaction, str], object]
 
 
 class SessionService:
-    """Starts, finds and closes sessions. One for each platform; use it on the platform's loop.
+    """Starts, finds and ends sessions. One for each platform; use it on the platform's loop.
 
-    What belongs to sessions is kept by other services; they register hooks that end it.
+    What belongs to sessions is kept by other services: they register what ends it. Sessions are
+    kept in ``storage``, so a durable one goes on after a restart of the host, and may be used by
+    several hosts.
+
+    Args:
+        storage: where they are kept; entered before the service is used.
+        default_ttl: seconds without use after which a session expires, if it does not say.
+        max_sessions: how many may be open at a time.
+        clock: tells the time in seconds since the epoch.
     """
 
-    def __init__(self) -> None:
-        self._open: dict[str, Session] = {}
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        default_ttl: float | None = DEFAULT_TTL,
+        max_sessions: int = MAX_SESSIONS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._storage = storage
+        self._default_ttl = default_ttl
+        self._max_sessions = max_sessions
+        self._clock = clock
+        self._activity = Activity()
+        self._temporary: dict[str, Temporary] = {}
         self._hooks: list[CloseHook] = []
-        self._add(GLOBAL_SESSION, {})
+        self._cleaners: list[Cleaner] = []
+        self._sweepers: list[Callable[[], Awaitable[object]]] = []
+        self._turns = Turns()
+        self._sweeping: asyncio.Task[None] | None = None
+        # When the sweep goes on, and what has it go on sooner.
+        self._sweeps_at = 0.0
+        self._sooner = asyncio.Event()
+
+    # --- life --------------------------------------------------------------------------------
+
+    async def open_global(self) -> None:
+        """Make sure that there is the global session."""
+        await self._storage.transact(self._create_global)
+
+    def start_sweeping(self) -> None:
+        """End expired sessions from now on."""
+        self._sweeping = asyncio.create_task(self._sweep_for_ever())
+
+    async def aclose(self) -> None:
+        """Write down when sessions were last used, and end no more. Idempotent."""
+        sweeping, self._sweeping = self._sweeping, None
+        if sweeping is not None:
+            sweeping.cancel()
+            await asyncio.wait([sweeping])
+        with contextlib.suppress(BridgeError):  # of a storage that is lost nobody expects it
+            await self._write_uses()
+
+    # --- sessions ----------------------------------------------------------------------------
 
     @property
     def global_id(self) -> str:
         """The id of the application-wide session, which is always open."""
         return GLOBAL_SESSION
 
-    async def start(self, session_id: str | None = None, **metadata: Any) -> Session:
-        """Start a session and return its record; without an id it gets a random one.
+    async def start(
+        self,
+        session_id: str | None = None,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        ttl: float | timedelta | Literal[UseDefault.USE_DEFAULT] | None = USE_DEFAULT,
+        affinity: Affinity = "hint",
+        concurrency: int = 1,
+        isolation: Isolation = "shared",
+        quotas: Quotas | None = None,
+    ) -> Session:
+        """Start a session and return its record.
+
+        Args:
+            session_id: its id; a random one by default.
+            metadata: plain data of the caller's, kept with it.
+            ttl: seconds without use after which it expires with all it holds; None for never.
+            affinity: how its calls are bound to the worker that served it before.
+            concurrency: how many of its calls run at a time.
+            isolation: "session" gives it a worker process of its own: nothing that its code does to
+                its process is seen by another session. Costs a process.
+            quotas: how much it may hold.
 
         Raises:
-            ValidationFailed: the id is no valid one, or a session of that id is open.
+            ValidationFailed: the id is no valid one, a session of that id is open, or the metadata
+                are no plain data.
+            QuotaExceeded: there are as many sessions as there may be.
+            ConfigurationError: an option has an impossible value.
 
         Example::
 
-            session = await platform.sessions.start(user="ada")
+            session = await platform.sessions.start(metadata={"user": "ada"}, ttl=600)
             await platform.variables.put(session.id, "temperature", 0.2)
             await platform.sessions.close(session.id)
         """
-        if session_id is None:
-            session_id = generate_session_id()
-        _check_id(session_id)
-        if session_id in self._open:
-            raise ValidationFailed(
-                f"a session {session_id!r} is open already; use it, or start one with another id",
-                details={"session_id": session_id},
-            )
-        return self._add(session_id, metadata)
+        row = SessionRow(
+            id=generate_session_id() if session_id is None else check_session_id(session_id),
+            incarnation=secrets.token_hex(8),
+            created=self._clock(),
+            affinity=affinity_option(affinity),
+            concurrency=whole_number("concurrency", concurrency),
+            isolation=isolation_option(isolation),
+            quotas=_plain(quotas or Quotas()),
+            metadata=read_metadata(metadata),
+        )
+        use = _new_use(row, self._ttl(ttl))
+        await self._storage.transact(lambda tx: self._create(tx, row, use))
+        return session_of(row, use)
 
     @asynccontextmanager
-    async def open(self, session_id: str | None = None, **metadata: Any) -> AsyncIterator[Session]:
-        """Start a session for an ``async with`` block, and close it when the block is left."""
-        session = await self.start(session_id, **metadata)
+    async def open(
+        self, session_id: str | None = None, **options: Unpack[SessionOptions]
+    ) -> AsyncIterator[Session]:
+        """Start a session for an ``async with`` block, and close it when the block is left.
+
+        The options are those of :meth:`start`.
+        """
+        session = await self.start(session_id, **options)
         try:
             yield session
         finally:
             await self.close(session.id)
+
+    @asynccontextmanager
+    async def open_temporary(self) -> AsyncIterator[str]:
+        """A session for an ``async with`` block that nobody else knows: its id. It is stored only
+        when it comes to hold something.
+        """
+        session_id = generate_temp_session_id()
+        row = SessionRow(
+            id=session_id,
+            incarnation=secrets.token_hex(8),
+            created=self._clock(),
+            affinity="hint",
+            concurrency=1,
+            isolation="shared",
+            quotas=_plain(Quotas()),
+            metadata={},
+        )
+        self._temporary[session_id] = Temporary(row, _new_use(row, DEFAULT_TTL))
+        try:
+            yield session_id
+        finally:
+            await self.close(session_id)
 
     async def close(self, session_id: str) -> bool:
         """Close a session with all that belongs to it; say whether it was open.
@@ -94,14 +221,13 @@ class SessionService:
         Its variables and tools are gone when this returns, and its instances in workers are
         released. The global session is emptied and stays open.
         """
-        if self._open.pop(session_id, None) is None:
+        temporary = self._temporary.pop(check_session_id(session_id), None)
+        stored = await self._storage.transact(lambda tx: self._end(tx, session_id, None))
+        if not stored and temporary is None:
             return False
-        try:
-            for hook in self._hooks:
-                await self._run_hook(hook, session_id)
-        finally:
-            if session_id == GLOBAL_SESSION:
-                self._add(GLOBAL_SESSION, {})
+        await self._release(session_id)
+        if session_id == GLOBAL_SESSION:
+            await self.open_global()
         return True
 
     async def clear_global(self) -> None:
@@ -109,55 +235,214 @@ class SessionService:
         await self.close(GLOBAL_SESSION)
 
     async def get(self, session_id: str) -> Session:
-        """Return the record of an open session.
+        """Return the record of an open session. This is a use of it.
 
         Raises:
             SessionNotFound: it was never started or is closed.
+            SessionExpired: it was not used for too long.
         """
-        return self.require(session_id)
+        gate = self.gate(session_id)
+        row, use = await self._storage.read(lambda tx: (gate.record(tx), gate.enter(tx)))
+        self.note_use(use)
+        return session_of(row, use.used(gate.now))
 
     async def exists(self, session_id: str) -> bool:
-        """Say whether the session is open."""
-        return session_id in self._open
+        """Say whether the session is open. This is no use of it."""
+        gate = self.gate(session_id)
+        try:
+            await self._storage.read(gate.enter)
+        except SessionNotFound:
+            return False
+        return True
 
     async def list(self) -> list[Session]:
         """Return the records of all open sessions, by id; the global one included."""
-        return sorted(self._open.values(), key=lambda session: session.id)
+
+        def work(tx: ReadTransaction) -> Sequence[tuple[SessionRow, UseRow | None]]:
+            return [(row, tx.get(SESSION_USE, row.id)) for row in tx.scan(SESSIONS.span())]
+
+        found = dict(self._temporary) | {
+            row.id: (row, use) for row, use in await self._storage.read(work)
+        }
+        return [
+            session_of(row, use)
+            for session_id, (row, use) in sorted(found.items())
+            if use is not None and not self.gate(session_id).has_expired(use)
+        ]
 
     # --- for the platform's other services ---------------------------------------------------
 
-    def require(self, session_id: str) -> Session:
-        """Return the record of an open session and note that it is used.
+    def now(self) -> float:
+        """The time, in seconds since the epoch."""
+        return self._clock()
+
+    def gate(self, session_id: str) -> Gate:
+        """The way into a session, for a transaction that starts now."""
+        return Gate(
+            check_session_id(session_id),
+            self._clock(),
+            self._activity.last_used(session_id),
+            self._activity.serves(session_id),
+            self._temporary.get(session_id),
+        )
+
+    def note_use(self, use: UseRow) -> None:
+        """Something was done in a session, so that it lives on."""
+        self._note(use.session_id, use.ttl)
+
+    @asynccontextmanager
+    async def turn(self, session_id: str, timeout: float | None = None) -> AsyncIterator[Session]:
+        """Run a call of a session, when it is its turn; while it runs the session does not expire.
 
         Raises:
-            SessionNotFound: it was never started or is closed.
+            SessionNotFound, SessionExpired: it is not open.
+            QueueTimeout: its turn did not come within ``timeout`` seconds.
         """
-        known = self._open.get(session_id)
-        if known is None:
-            raise SessionNotFound.of(session_id)
-        used = Session(
-            id=known.id, metadata=known.metadata, created=known.created, last_used=_now()
-        )
-        self._open[session_id] = used
-        return used
+        session = await self.get(session_id)
+        self._activity.enter(session_id)
+        try:
+            async with self._turns.take(session_id, session.concurrency, timeout):
+                yield session
+        finally:
+            self._activity.leave(session_id)
+            self._note(session_id, session.ttl)
 
     def on_close(self, hook: CloseHook) -> None:
-        """Call ``hook(session_id)`` whenever a session closes, in the order of registration."""
+        """Call ``hook(session_id)`` whenever a session has ended, in the order of registration."""
         self._hooks.append(hook)
 
-    def _add(self, session_id: str, metadata: dict[str, Any]) -> Session:
-        now = _now()
-        kept = MappingProxyType(copy.deepcopy(metadata))
-        session = Session(id=session_id, metadata=kept, created=now, last_used=now)
-        self._open[session_id] = session
-        return session
+    def on_end(self, cleaner: Cleaner) -> None:
+        """Have ``cleaner(tx, session_id)`` delete what is stored of a session, in the transaction
+        that ends it.
+        """
+        self._cleaners.append(cleaner)
 
-    async def _run_hook(self, hook: CloseHook, session_id: str) -> None:
-        try:
-            await hook(session_id)
-        except Exception:
-            # The others must run all the same: a failing one leaves only its own things behind.
-            _log.exception("a part of session %r could not be released", session_id)
+    def on_sweep(self, sweeper: Callable[[], Awaitable[object]]) -> None:
+        """Await ``sweeper()`` at each sweep, for what expires besides sessions."""
+        self._sweepers.append(sweeper)
+
+    # --- expiry ------------------------------------------------------------------------------
+
+    async def sweep(self) -> int:
+        """End the sessions that have expired; return how many there were.
+
+        A platform does so by itself. It is done in small transactions, so that nobody waits long.
+        """
+        await self._write_uses()
+        swept = 0
+        while ended := await self._storage.transact(self._end_expired):
+            swept += len(ended)
+            for session_id in ended:
+                await self._release(session_id)
+            await asyncio.sleep(0)
+        await self._storage.prune(SESSION_USE.span(by="ended", stop=self._clock() - _MEMORY))
+        for sweep in self._sweepers:
+            await sweep()
+        return swept
+
+    def _end_expired(self, tx: Transaction) -> Sequence[str]:
+        now = self._clock()
+        expired = tx.scan(
+            SESSION_USE.span(by="expiry", stop=math.nextafter(now, math.inf)), limit=_BATCH
+        )
+        for use in expired:
+            self._end(tx, use.session_id, now)
+        return [use.session_id for use in expired]
+
+    async def _write_uses(self) -> None:
+        uses = self._activity.take(self._clock())
+
+        def work(tx: Transaction) -> None:
+            for session_id, at in uses.items():
+                use = tx.get(SESSION_USE, session_id)
+                if use is not None and use.ended is None:
+                    tx.put(SESSION_USE, use.used(at))
+
+        if uses:
+            await self._storage.transact(work)
+
+    def _note(self, session_id: str, ttl: float | None) -> None:
+        due = self._activity.note(session_id, ttl, self._clock())
+        if due is not None and due < self._sweeps_at:
+            self._sooner.set()
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            try:
+                await self.sweep()
+            except BridgeError as error:
+                _log.warning("expired sessions could not be ended, to be tried again: %s", error)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Until uses have to be written down, or so long."""
+        shortest, longest = _PAUSES
+        now = self._clock()
+        due = self._activity.next_due()
+        pause = longest if due is None else min(max(due - now, shortest), longest)
+        self._sweeps_at = now + pause
+        self._sooner.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._sooner.wait()
+                await asyncio.sleep(shortest)
+
+    # --- transactions --------------------------------------------------------------------------
+
+    def _create(self, tx: Transaction, row: SessionRow, use: UseRow) -> None:
+        before = tx.get(SESSION_USE, row.id)
+        if before is not None and before.ended is None:
+            raise ValidationFailed(
+                f"a session {row.id!r} is open already; use it, or start one with another id",
+                details={"session_id": row.id},
+            )
+        count = tx.count(SESSIONS.span())
+        if count > self._max_sessions:  # the global one does not count
+            raise QuotaExceeded.of(None, "sessions", wanted=count, limit=self._max_sessions)
+        tx.put(SESSIONS, row)
+        tx.put(SESSION_USE, use)
+
+    def _create_global(self, tx: Transaction) -> None:
+        row = SessionRow(
+            id=GLOBAL_SESSION,
+            incarnation=secrets.token_hex(8),
+            created=self._clock(),
+            affinity="hint",
+            concurrency=_MAX_SHARED,
+            isolation="shared",
+            quotas=_plain(_GLOBAL_QUOTAS),
+            metadata={},
+        )
+        if tx.insert(SESSIONS, row):
+            tx.put(SESSION_USE, _new_use(row, None))
+
+    def _end(self, tx: Transaction, session_id: str, expired: float | None) -> bool:
+        """Delete a session with all it holds; one that ``expired`` is remembered for a while."""
+        use = tx.get(SESSION_USE, session_id)
+        if use is None or use.ended is not None:
+            return False
+        for clean in self._cleaners:
+            clean(tx, session_id)
+        tx.delete(SESSIONS, session_id)
+        if expired is None:
+            tx.delete(SESSION_USE, session_id)
+        else:
+            tx.put(SESSION_USE, _ended(use, expired))
+        return True
+
+    async def _release(self, session_id: str) -> None:
+        self._activity.forget(session_id)
+        for hook in self._hooks:
+            try:
+                await hook(session_id)
+            except Exception:
+                # The others must run all the same: a failing one leaves only its own behind.
+                _log.exception("a part of session %r could not be released", session_id)
+
+    def _ttl(self, ttl: float | timedelta | UseDefault | None) -> float | None:
+        if isinstance(ttl, UseDefault):
+            return self._default_ttl
+        return None if ttl is None else seconds("ttl", ttl)
 
 
 def generate_temp_session_id() -> str:
@@ -165,14 +450,14 @@ def generate_temp_session_id() -> str:
     return "temp_session_" + secrets.token_hex(8)
 
 
-def _check_id(session_id: object) -> None:
-    valid = isinstance(session_id, str) and session_id.strip() and session_id.isprintable()
-    if not valid or len(str(session_id)) > _LONGEST_ID:
-        raise ValidationFailed(
-            f"{session_id!r:.100} is no session id; use printable text of 1 to {_LONGEST_ID} "
-            "characters, or none to get a random one"
-        )
+def _plain(quotas: Quotas) -> dict[str, int]:
+    return {"variables": quotas.variables, "bytes": quotas.bytes, "tools": quotas.tools}
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+def _new_use(row: SessionRow, ttl: float | None) -> UseRow:
+    expires = None if ttl is None else row.created + ttl
+    return UseRow(row.id, row.created, ttl, expires, None, 0, 0, 0, 0)
+
+
+def _ended(use: UseRow, now: float) -> UseRow:
+    return UseRow(use.session_id, use.last_used, use.ttl, None, now, use.revision, 0, 0, 0)

@@ -232,8 +232,8 @@ def not_open(forked: bool) -> StorageUnavailable:
             retryable=False,
         )
     return StorageUnavailable(
-        "the storage is not open; use it inside its `async with` block, or between start and "
-        "aclose",
+        "the storage is not open; use it, or the platform that it belongs to, inside its "
+        "`async with` block, or between start and aclose",
         retryable=False,
     )
 

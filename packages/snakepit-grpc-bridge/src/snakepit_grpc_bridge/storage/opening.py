@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from snakepit.errors import ConfigurationError
-from snakepit_grpc_bridge.settings import positive_seconds
+from snakepit.options import seconds
 from snakepit_grpc_bridge.storage.interface import FaultPoint, Storage
 from snakepit_grpc_bridge.storage.memory import MemoryStorage
 from snakepit_grpc_bridge.storage.schema import Schema
@@ -41,7 +41,7 @@ def open_storage(
             await storage.transact(lambda tx: tx.put(NOTES, Note("ada", 1, "hello", None)))
     """
     place = parse_url(url)
-    seconds = positive_seconds("timeout", timeout)
+    wait = seconds("timeout", timeout)
     if isinstance(place, MemoryUrl):
         return MemoryStorage(schema)
     try:
@@ -49,10 +49,10 @@ def open_storage(
         if isinstance(place, SqliteUrl):
             from snakepit_grpc_bridge.storage.sql.sqlite import sqlite_storage
 
-            return sqlite_storage(place, schema, seconds, fault_point or _pass)
+            return sqlite_storage(place, schema, wait, fault_point or _pass)
         from snakepit_grpc_bridge.storage.sql.postgres import postgresql_storage
 
-        return postgresql_storage(place, schema, seconds, fault_point or _pass)
+        return postgresql_storage(place, schema, wait, fault_point or _pass)
     except ImportError as error:
         missing = error.name or "psycopg[binary]"  # which has no name for a libpq that is missing
         if missing.startswith("snakepit"):

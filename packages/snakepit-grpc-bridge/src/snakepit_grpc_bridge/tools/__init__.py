@@ -1,4 +1,17 @@
-"""Tools: functions of the host that programs in the workers can call."""
+"""Tools: functions that programs call by name, of the host or of the workers.
+
+================  ==============================================================================
+``schema``        what a tool takes and gives
+``records``       tools as they are stored and shown; the records of their calls
+``registry``      which there are, and which a session may call
+``running``       runs those of the host
+``failing``       what their callers get when they raise
+``paths``         finds those of the workers, there
+``audit``         writes down who called what
+``service``       the face that users see
+``worker_view``   the tools of a session, as code in a worker sees them
+================  ==============================================================================
+"""
 
 from __future__ import annotations
 
@@ -6,16 +19,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from snakepit_grpc_bridge.tools.records import Tool, ToolCall
     from snakepit_grpc_bridge.tools.schema import Parameter, Schema, read_schema
-    from snakepit_grpc_bridge.tools.service import Tool, ToolService
+    from snakepit_grpc_bridge.tools.service import ToolService
 
-__all__ = ["Parameter", "Schema", "Tool", "ToolService", "read_schema"]
+__all__ = ["Parameter", "Schema", "Tool", "ToolCall", "ToolService", "read_schema"]
 
 # Imported when first used: a worker reads schemas, and needs no service.
 _HOMES = {
     "Parameter": "schema",
     "Schema": "schema",
-    "Tool": "service",
+    "Tool": "records",
+    "ToolCall": "records",
     "ToolService": "service",
     "read_schema": "schema",
 }

@@ -1,70 +1,66 @@
-"""The tools of all sessions. Lives in the host, where the tools run."""
+"""Tools: functions that programs call by name, of the host or of the workers."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
-from snakepit_grpc_bridge.errors import (
-    DuplicateTool,
-    ToolExecutionFailed,
-    ToolNotFound,
-    ValidationFailed,
-)
+import snakepit
+from snakepit.errors import SnakepitError, StreamingNotSupported
+from snakepit.options import seconds, whole_number
+from snakepit_grpc_bridge.errors import ValidationFailed
+from snakepit_grpc_bridge.metadata import read_metadata
+from snakepit_grpc_bridge.session_calls import SessionCalls
 from snakepit_grpc_bridge.sessions import GLOBAL_SESSION, SessionService
-from snakepit_grpc_bridge.tools.schema import Parameter, Schema, check_tool_name, read_schema
+from snakepit_grpc_bridge.storage import Storage
+from snakepit_grpc_bridge.tools.audit import AuditLog
+from snakepit_grpc_bridge.tools.records import Tool, ToolCall
+from snakepit_grpc_bridge.tools.registry import Options, ToolRegistry
+from snakepit_grpc_bridge.tools.running import Stopwatch, ToolRunner
+from snakepit_grpc_bridge.tools.schema import Schema, check_tool_name, read_schema
+
+__all__ = ["ToolService"]
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tool:
-    """A registered tool.
+class _Caller(NamedTuple):
+    """Who calls a tool: the host, or a worker on behalf of a call."""
 
-    Attributes:
-        name: its name, unique in its session.
-        session_id: the session it belongs to; "global" for those that every session can call.
-        description: what it does, by default the first line of the function's docstring.
-        parameters: what it takes, in order.
-        registered_at: when it was registered, in UTC.
-    """
+    call: snakepit.HostCall | None
 
-    name: str
-    session_id: str
-    description: str
-    parameters: tuple[Parameter, ...]
-    registered_at: datetime
-    _function: Callable[..., Any] = field(repr=False, compare=False)
-    _schema: Schema = field(repr=False, compare=False)
+    @property
+    def worker_id(self) -> str | None:
+        return None if self.call is None else self.call.worker_id
 
-    def describe(self) -> dict[str, Any]:
-        """Return the tool as plain data, for programs in workers."""
-        return {
-            "name": self.name,
-            "description": self.description,
-            "parameters": [
-                {"name": each.name, "type": each.type, "required": each.required}
-                for each in self.parameters
-            ],
-        }
+    def fence(self) -> None:
+        """What was done must not be done again by whoever repeats the caller's call."""
+        if self.call is not None:
+            self.call.fence()
+
+
+_HOST = _Caller(None)
 
 
 class ToolService:
     """Registers and calls tools. One for each platform; use it on the platform's loop.
 
     A session sees its own tools and the global ones; its own wins. Every method raises
-    SessionNotFound for a session that is not open; without a session it means the global one.
+    SessionNotFound or SessionExpired for a session that is not open; without a session it means the
+    global one.
     """
 
-    def __init__(self, sessions: SessionService) -> None:
-        self._sessions = sessions
-        self._scopes: dict[str, dict[str, Tool]] = {}
-        sessions.on_close(self._drop_session)
+    def __init__(self, storage: Storage, sessions: SessionService, calls: SessionCalls) -> None:
+        self._calls = calls
+        self._registry = ToolRegistry(storage, sessions)
+        self._runner = ToolRunner()
+        self._audit = AuditLog(storage)
+        sessions.on_sweep(self._audit.prune)
+
+    # --- registering -----------------------------------------------------------------------------
 
     async def register(
         self,
@@ -74,106 +70,264 @@ class ToolService:
         session_id: str | None = None,
         description: str | None = None,
         replace: bool = False,
+        timeout: float | timedelta | None = None,
+        concurrency: int | None = None,
+        idempotent: bool = False,
+        allow: Sequence[str] = ("*",),
+        metadata: Mapping[str, Any] | None = None,
     ) -> Tool:
         """Let programs call ``function`` under ``name``, and return the tool's record.
 
-        A coroutine function runs on the platform's loop and must not block it; any other runs in a
-        thread, which nothing can stop when the call that waits for it is over.
+        What it takes is read from its signature, annotations and docstring. A coroutine function
+        runs on the platform's loop and must not block it; any other runs in a thread, which nothing
+        can stop when the call that waits for it is over. A generator, sync or async, is called with
+        :meth:`stream`. It lives as long as this process, or its session.
+
+        Args:
+            session_id: the session that it belongs to; every session can call a global one.
+            description: what it does; its docstring says so by default.
+            replace: take the place of a tool of that name. Calls that run go on with the old one.
+            timeout: seconds that a call may take, or the wait for each item of a stream.
+            concurrency: how many calls of it run at a time; the others wait.
+            idempotent: running it twice does no harm. Of a call that has run any other tool, no
+                error says that it may be retried.
+            allow: patterns of the ids of the sessions that may call it, as in ``["team-a-*"]``.
+            metadata: plain data of the caller's, kept with it.
 
         Raises:
             ValidationFailed: the name is no valid one, or ``function`` can't be called with names.
             DuplicateTool: the session has a tool of that name, and ``replace`` is False.
+            QuotaExceeded: the session has as many as it may have.
 
         Example::
 
-            await platform.tools.register("stock", lambda item: {"apple": 3}[item])
+            async def stock(item: str) -> int:
+                return await database.count(item)
+
+            await platform.tools.register("stock", stock, idempotent=True)
             await platform.tools.call("stock", {"item": "apple"})
         """
-        scope = self._scope(session_id)
-        _check(name, function)
-        if name in scope and not replace:
-            raise DuplicateTool(
-                f"there is a tool {name!r} in session {session_id or GLOBAL_SESSION!r} already; "
-                "pass replace=True to replace it",
-                details={"name": name, "session_id": session_id or GLOBAL_SESSION},
+        check_tool_name(name)
+        if not callable(function):
+            raise ValidationFailed(
+                f"tool {name!r} must be a function, not a {type(function).__name__}"
             )
         schema = read_schema(function, description=description)
-        scope[name] = Tool(
-            name=name,
-            session_id=session_id or GLOBAL_SESSION,
-            description=_first_line(function) if description is None else description,
-            parameters=schema.parameters,
-            registered_at=datetime.now(UTC),
-            _function=function,
-            _schema=schema,
-        )
-        _log.debug("tool %r registered in session %r", name, session_id or GLOBAL_SESSION)
-        return scope[name]
+        options = _options(timeout, concurrency, idempotent, allow, metadata)
+        tool = _tool(name, session_id, schema, options, function=function)
+        return await self._add(tool, replace)
+
+    async def register_python_function(
+        self,
+        name: str,
+        path: str,
+        *,
+        session_id: str | None = None,
+        description: str | None = None,
+        replace: bool = False,
+        timeout: float | timedelta | None = None,
+        concurrency: int | None = None,
+        idempotent: bool = False,
+        allow: Sequence[str] = ("*",),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Tool:
+        """Let programs call a function of the workers, found there by its path.
+
+        ``path`` is ``"package.module:function"`` or ``"package.module.function"``, inside the
+        setting ``import_allow``. It is looked up now, in a worker, and what it takes is read there.
+        Its calls run in the workers, where its session's calls run. It is stored with its session,
+        so a durable session has it again after a restart. The other arguments are those of
+        :meth:`register`.
+
+        Raises: as :meth:`register`, and:
+            NotAllowed: the path is outside ``import_allow``.
+            ValidationFailed: there is no such function.
+            WorkerLost, ...: the worker that looked for it failed.
+        """
+        check_tool_name(name)
+        async with self._calls.begin(_unless_global(session_id)) as call:
+            described = await call.execute("tools.describe", {"path": path}, idempotent=True)
+        if description is not None:
+            described["description"] = description
+        options = _options(timeout, concurrency, idempotent, allow, metadata)
+        schema = Schema.from_description(described)
+        return await self._add(_tool(name, session_id, schema, options, path=path), replace)
 
     async def unregister(self, name: str, *, session_id: str | None = None) -> bool:
         """Remove a tool from that session itself; say whether there was one."""
-        return self._scope(session_id).pop(name, None) is not None
+        home = session_id or GLOBAL_SESSION
+        self._runner.forget(home, name)
+        return await self._registry.remove(name, home)
 
-    async def list(self, *, session_id: str | None = None) -> list[Tool]:
-        """Return all tools that can be called in the session, by name."""
-        visible = self._visible(session_id)
-        return [visible[name] for name in sorted(visible)]
+    async def get(self, name: str, *, session_id: str | None = None) -> Tool:
+        """Return the tool that a session means by a name.
+
+        Raises:
+            ToolNotFound: it can call none of that name; lists those it can.
+            NotAllowed: it may not call it.
+        """
+        return await self._registry.find(name, session_id or GLOBAL_SESSION)
+
+    # --- calling ---------------------------------------------------------------------------------
 
     async def call(
-        self, name: str, parameters: Mapping[str, Any] | None = None, session_id: str | None = None
+        self,
+        name: str,
+        parameters: Mapping[str, Any] | None = None,
+        session_id: str | None = None,
+        *,
+        on_behalf_of: snakepit.HostCall | None = None,
     ) -> Any:
         """Call a tool with keyword arguments and return what it returns.
 
+        ``on_behalf_of``: the call of a worker that it is a part of.
+
         Raises:
             ToolNotFound: the session can call no tool of that name; lists those it can.
-            ValidationFailed: a parameter is missing or unknown; the tool did not run.
+            NotAllowed: the session may not call it.
+            ValidationFailed: parameters are missing, unknown or of a wrong type; it did not run.
+            StreamingNotSupported: it is a generator: see :meth:`stream`.
+            CallTimeout: it took longer than its limit.
             ToolExecutionFailed: it raised; its exception is the cause.
         """
-        visible = self._visible(session_id)
-        tool = visible.get(name)
-        if tool is None:
-            raise ToolNotFound.of(name, session_id, visible)
-        given = tool._schema.check(name, {} if parameters is None else parameters)
+        home = session_id or GLOBAL_SESSION
+        caller = _Caller(on_behalf_of)
+        tool, given = await self._prepare(name, parameters, home, streams=False)
+        with self._recorded(tool, home, caller):
+            if tool.kind == "host":
+                return await self._runner.run(tool, given)
+            async with self._calls.begin(_unless_global(home), tool.timeout) as call:
+                state, _, _ = await call.view()
+                arguments = _request(tool, given, state)
+                return await call.execute("tools.run", arguments, idempotent=tool.idempotent)
+
+    async def stream(
+        self,
+        name: str,
+        parameters: Mapping[str, Any] | None = None,
+        session_id: str | None = None,
+        *,
+        on_behalf_of: snakepit.HostCall | None = None,
+    ) -> AsyncGenerator[Any]:
+        """Iterate over what a tool yields. Leaving the loop early stops it.
+
+        Raises: as :meth:`call`, but StreamingNotSupported for a tool that is no generator.
+        """
+        home = session_id or GLOBAL_SESSION
+        caller = _Caller(on_behalf_of)
+        tool, given = await self._prepare(name, parameters, home, streams=True)
+        with self._recorded(tool, home, caller):
+            if tool.kind == "host":
+                async with aclosing(self._runner.stream(tool, given)) as items:
+                    async for item in items:
+                        yield item
+                return
+            async with self._calls.begin(_unless_global(home), tool.timeout) as call:
+                state, _, _ = await call.view()
+                arguments = _request(tool, given, state)
+                async with aclosing(call.stream("tools.stream", arguments)) as items:
+                    async for item in items:
+                        yield item
+
+    async def _prepare(
+        self, name: str, parameters: object, session_id: str, *, streams: bool
+    ) -> tuple[Tool, dict[str, Any]]:
+        tool = await self._registry.find(name, session_id)
+        if tool.schema.streams != streams:
+            method = "stream" if tool.schema.streams else "call"
+            raise StreamingNotSupported(
+                f"the tool {name!r} has to be used with {method}()", details={"tool": name}
+            )
+        return tool, tool.schema.check(name, {} if parameters is None else parameters)
+
+    @contextmanager
+    def _recorded(self, tool: Tool, session_id: str, caller: _Caller) -> Iterator[None]:
+        """What a call leaves behind, however it ends."""
+        if not tool.idempotent:
+            caller.fence()
+        watch, outcome = Stopwatch(), "cancelled"
         try:
-            return await _run(tool._function, given)
-        except Exception as error:
-            _log.debug("tool %r failed with %s", name, type(error).__name__)
-            raise ToolExecutionFailed(
-                f"tool {name!r} raised {type(error).__name__}: {error}",
-                details={"tool": name, "error": type(error).__name__},
-            ) from error
+            yield
+            outcome = "ok"
+        except SnakepitError as error:
+            outcome = error.code
+            _log.debug("tool %r failed: %s", tool.name, error.code)
+            raise
+        finally:
+            self._audit.note(tool.name, session_id, caller.worker_id, watch.seconds(), outcome)
 
-    def _scope(self, session_id: str | None) -> dict[str, Tool]:
-        session_id = session_id or GLOBAL_SESSION
-        self._sessions.require(session_id)
-        return self._scopes.setdefault(session_id, {})
+    # --- looking ---------------------------------------------------------------------------------
 
-    def _visible(self, session_id: str | None) -> dict[str, Tool]:
-        return self._scope(GLOBAL_SESSION) | self._scope(session_id)
+    async def audit(self, session_id: str | None = None, *, limit: int = 100) -> Sequence[ToolCall]:
+        """Return the records of the last calls, of one session or of all, the newest first.
 
-    async def _drop_session(self, session_id: str) -> None:
-        self._scopes.pop(session_id, None)
+        They are kept for thirty days, also when the session has ended.
+        """
+        return await self._audit.calls(session_id, limit=limit)
 
+    async def list(self, *, session_id: str | None = None) -> Sequence[Tool]:
+        """Return all tools that can be called in the session, by name."""
+        visible = await self._registry.visible(session_id or GLOBAL_SESSION)
+        return [visible[name] for name in sorted(visible)]
 
-async def _run(function: Callable[..., Any], given: dict[str, Any]) -> Any:
-    if _is_async(function):
-        return await function(**given)
-    return await asyncio.to_thread(function, **given)
+    async def aclose(self) -> None:
+        """Write down the records that are left. Idempotent."""
+        await self._audit.aclose()
 
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    called = getattr(type(function), "__call__", None)  # noqa: B004 - an object with async __call__
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
-
-
-def _check(name: object, function: object) -> None:
-    check_tool_name(name)
-    if not callable(function):
-        raise ValidationFailed(f"tool {name!r} must be a function, not a {type(function).__name__}")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise ValidationFailed(f"tool {name!r} is a generator; let it return a list")
+    async def _add(self, tool: Tool, replace: bool) -> Tool:
+        await self._registry.add(tool, replace=replace)
+        self._runner.forget(tool.session_id, tool.name)
+        _log.debug("tool %r registered in session %r", tool.name, tool.session_id)
+        return tool
 
 
-def _first_line(function: Callable[..., Any]) -> str:
-    documentation = inspect.getdoc(function) or ""
-    return documentation.partition("\n")[0]
+def _request(tool: Tool, given: dict[str, Any], state: Any) -> dict[str, Any]:
+    return {"name": tool.name, "path": tool.path, "parameters": given, "state": state}
+
+
+def _unless_global(session_id: str | None) -> str | None:
+    """The session that a worker's call runs in: tools of all run in that of their caller."""
+    return None if session_id == GLOBAL_SESSION else session_id
+
+
+def _options(
+    timeout: float | timedelta | None,
+    concurrency: int | None,
+    idempotent: bool,
+    allow: Sequence[str],
+    metadata: Mapping[str, Any] | None,
+) -> Options:
+    if isinstance(allow, str) or not all(isinstance(pattern, str) for pattern in allow):
+        raise ValidationFailed("allow is a list of patterns for session ids, such as ['team-*']")
+    return Options(
+        timeout=None if timeout is None else seconds("timeout", timeout),
+        concurrency=None if concurrency is None else whole_number("concurrency", concurrency),
+        idempotent=bool(idempotent),
+        allow=tuple(allow),
+        metadata=read_metadata(metadata),
+    )
+
+
+def _tool(
+    name: str,
+    session_id: str | None,
+    schema: Schema,
+    options: Options,
+    *,
+    function: Callable[..., Any] | None = None,
+    path: str | None = None,
+) -> Tool:
+    return Tool(
+        name=name,
+        session_id=session_id or GLOBAL_SESSION,
+        kind="worker" if function is None else "host",
+        path=path,
+        schema=schema,
+        timeout=options.timeout,
+        concurrency=options.concurrency,
+        idempotent=options.idempotent,
+        allow=options.allow,
+        metadata=options.metadata,
+        registered_at=datetime.now(UTC),
+        function=function,
+    )

@@ -1,49 +1,99 @@
-"""Typed session variables, kept in the host and readable and writable from workers.
+"""Variables: named, typed values that belong to a session.
 
-``types`` has the types and all about values; ``service`` keeps the variables.
+================  ==============================================================================
+``types``         the types, and what values they take
+``rows``          variables as they are stored, and as users see them
+``values``        between the two
+``writing``       what writing does, inside a transaction
+``access``        the transactions; who watches
+``service``       the face that users see
+``transactions``  several writes that take effect together
+``watching``      watches
+``typed``         variables as the fields of a class
+``explaining``    where a value comes from
+================  ==============================================================================
 """
 
 from __future__ import annotations
 
-from snakepit_grpc_bridge.variables.service import Variable, VariableService
-from snakepit_grpc_bridge.variables.types import (
-    Check,
-    Constraint,
-    DatasetHandle,
-    Declaration,
-    ModelHandle,
-    Secret,
-    TypeRegistry,
-    VariableType,
-    bounds,
-    choices,
-    infer_type,
-    lengths,
-    pattern,
-    seal,
-    supported_types,
-    unseal,
-    validate_value,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from snakepit_grpc_bridge.variables.explaining import Explanation
+    from snakepit_grpc_bridge.variables.rows import Variable, VariableChange, VariableVersion
+    from snakepit_grpc_bridge.variables.service import VariableService
+    from snakepit_grpc_bridge.variables.transactions import VariableTransaction
+    from snakepit_grpc_bridge.variables.types import (
+        Check,
+        Constraint,
+        DatasetHandle,
+        ModelHandle,
+        Secret,
+        TypeRegistry,
+        VariableType,
+        bounds,
+        choices,
+        lengths,
+        pattern,
+        seal,
+        unseal,
+    )
+    from snakepit_grpc_bridge.variables.watching import Watch
 
 __all__ = [
     "Check",
     "Constraint",
     "DatasetHandle",
-    "Declaration",
+    "Explanation",
     "ModelHandle",
     "Secret",
     "TypeRegistry",
     "Variable",
+    "VariableChange",
     "VariableService",
+    "VariableTransaction",
     "VariableType",
+    "VariableVersion",
+    "Watch",
     "bounds",
     "choices",
-    "infer_type",
     "lengths",
     "pattern",
     "seal",
-    "supported_types",
     "unseal",
-    "validate_value",
 ]
+
+# Imported when first used: a worker needs no service.
+_HOMES = {
+    "Check": "types",
+    "Constraint": "types",
+    "DatasetHandle": "types",
+    "Explanation": "explaining",
+    "ModelHandle": "types",
+    "Secret": "types",
+    "TypeRegistry": "types",
+    "Variable": "rows",
+    "VariableChange": "rows",
+    "VariableService": "service",
+    "VariableTransaction": "transactions",
+    "VariableType": "types",
+    "VariableVersion": "rows",
+    "Watch": "watching",
+    "bounds": "types",
+    "choices": "types",
+    "lengths": "types",
+    "pattern": "types",
+    "seal": "types",
+    "unseal": "types",
+}
+
+
+if not TYPE_CHECKING:  # or else a type checker would accept any name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value

@@ -1,70 +1,66 @@
-"""The variables of all sessions. Lives in the host, in memory."""
+"""The variables of all sessions, for the host."""
 
 from __future__ import annotations
 
-import dataclasses
-import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Final
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final, TypeVar
 
-from snakepit_grpc_bridge.errors import VariableExists, VariableNotFound
-from snakepit_grpc_bridge.sessions import GLOBAL_SESSION, SessionService
-from snakepit_grpc_bridge.variables.names import check_variable_name
-from snakepit_grpc_bridge.variables.types import (
-    copy_value,
-    infer_type,
-    validate_constraints,
-    validate_value,
+from snakepit.options import seconds
+from snakepit_grpc_bridge.errors import BridgeError, SessionNotFound
+from snakepit_grpc_bridge.metadata import read_metadata
+from snakepit_grpc_bridge.sessions import GLOBAL_SESSION
+from snakepit_grpc_bridge.sessions.gate import Gate
+from snakepit_grpc_bridge.storage import ReadTransaction
+from snakepit_grpc_bridge.variables.access import VariableAccess, visible
+from snakepit_grpc_bridge.variables.explaining import Explanation, explain
+from snakepit_grpc_bridge.variables.rows import (
+    HISTORY,
+    VARIABLES,
+    Variable,
+    VariableRow,
+    VariableVersion,
+)
+from snakepit_grpc_bridge.variables.transactions import VariableTransaction
+from snakepit_grpc_bridge.variables.typed import field_names, fields_of, from_fields
+from snakepit_grpc_bridge.variables.types import TypeRegistry
+from snakepit_grpc_bridge.variables.watching import ChangeCallback, Watch
+from snakepit_grpc_bridge.variables.writing import (
+    ANY_VERSION,
+    HISTORY_LIMIT,
+    Options,
+    Writing,
+    find,
 )
 
-_log = logging.getLogger(__name__)
+__all__ = ["VariableService"]
 
+_T = TypeVar("_T")
 _MISSING: Final[Any] = object()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Variable:
-    """A variable as it was when it was read; changing what it holds changes nothing in the store.
-
-    Attributes:
-        session_id: the session it belongs to, "global" for those that every session sees.
-        name: its name, unique in its session.
-        type: one of ``supported_types()``.
-        value: its value.
-        version: 0 when created, one more with each write.
-        created_at: when it was created, in UTC.
-        updated_at: when it was last written, in UTC.
-        constraints: what its values must keep.
-        metadata: plain data of the caller's.
-        inferred: whether the type was taken from the first value rather than declared.
-    """
-
-    session_id: str
-    name: str
-    type: str
-    value: Any
-    version: int
-    created_at: datetime
-    updated_at: datetime
-    constraints: Mapping[str, Any]
-    metadata: Mapping[str, Any]
-    inferred: bool
-
-
 class VariableService:
-    """Creates, reads and writes variables. One for each platform; use it on the platform's loop.
+    """Creates, reads, writes and watches variables. One for each platform; use it on its loop.
 
     Reading in a session finds its own variable first, then the global one of that name. Writing
-    touches the session's own alone. Every method raises SessionNotFound for a session that is not
-    open.
+    touches the session's own alone. Every method raises SessionNotFound or SessionExpired for a
+    session that is not open, and the errors of the storage.
+
+    Every write checks the value against the type and the constraints of the variable. What is
+    returned is a copy, or can't be changed (arrays are read-only views).
     """
 
-    def __init__(self, sessions: SessionService) -> None:
-        self._sessions = sessions
-        self._scopes: dict[str, dict[str, Variable]] = {}
-        sessions.on_close(self._drop_session)
+    def __init__(self, access: VariableAccess) -> None:
+        self._access = access
+        self._values = access.values
+
+    @property
+    def types(self) -> TypeRegistry:
+        """The types of variables; ``types.register_type`` adds one."""
+        return self._values.types
+
+    # --- creating --------------------------------------------------------------------------------
 
     async def create(
         self,
@@ -75,32 +71,69 @@ class VariableService:
         *,
         constraints: Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        read_only: bool = False,
+        ttl: float | timedelta | None = None,
         overwrite: bool = False,
     ) -> Variable:
         """Declare a variable and return it.
+
+        Args:
+            type: one of ``types.supported()``.
+            constraints: what its values must keep, by the names of its type.
+            metadata: plain data of the caller's, kept with it.
+            read_only: it can't be written, only deleted.
+            ttl: seconds after its last write when it is gone; None for never.
+            overwrite: replace one of that name, with its type and constraints.
 
         Raises:
             VariableExists: the session has one of that name, and ``overwrite`` is False.
             UnsupportedType: there is no such type.
             ValidationFailed: the name, the value or a constraint is wrong.
+            QuotaExceeded: the session holds as much as it may.
 
         Example::
 
-            await variables.create(
+            await platform.variables.create(
                 session.id, "temperature", "float", 0.2, constraints={"min": 0.0, "max": 2.0}
             )
         """
-        scope = self._scope(session_id)
-        check_variable_name(name)
-        if name in scope and not overwrite:
-            raise VariableExists(
-                f"session {session_id!r} has a variable {name!r} already; change it with set or "
-                "put, or replace it with create(..., overwrite=True)",
-                details={"session_id": session_id, "name": name},
-            )
-        return self._store(
-            _new(session_id, name, type, value, constraints or {}, metadata or {}, inferred=False)
+        options = Options(
+            constraints=constraints or {},
+            metadata=read_metadata(metadata),
+            read_only=read_only,
+            ttl=None if ttl is None else seconds("ttl", ttl),
         )
+        row = await self._access.write(
+            session_id,
+            lambda writing: writing.create(name, type, value, options, overwrite=overwrite),
+        )
+        return self._values.variable(row)
+
+    async def create_tensor(
+        self, session_id: str, name: str, value: Any, **options: Any
+    ) -> Variable:
+        """As :meth:`create` with the type "tensor": an array, or what shares its memory."""
+        return await self.create(session_id, name, "tensor", value, **options)
+
+    async def create_embedding(
+        self, session_id: str, name: str, value: Any, **options: Any
+    ) -> Variable:
+        """As :meth:`create` with the type "embedding": a vector of finite numbers."""
+        return await self.create(session_id, name, "embedding", value, **options)
+
+    async def create_model(
+        self, session_id: str, name: str, value: Any, **options: Any
+    ) -> Variable:
+        """As :meth:`create` with the type "model": a ModelHandle, which says where one is."""
+        return await self.create(session_id, name, "model", value, **options)
+
+    async def create_dataset(
+        self, session_id: str, name: str, value: Any, **options: Any
+    ) -> Variable:
+        """As :meth:`create` with the type "dataset": a DatasetHandle, which says where one is."""
+        return await self.create(session_id, name, "dataset", value, **options)
+
+    # --- reading ---------------------------------------------------------------------------------
 
     async def get(self, session_id: str, name: str, default: Any = _MISSING) -> Any:
         """Return a variable's value; if there is none, the default when one is given.
@@ -108,12 +141,12 @@ class VariableService:
         Raises:
             VariableNotFound: there is none, and no default; names similar ones.
         """
-        found = self._find(session_id, name)
-        if found is not None:
-            return copy_value(found.value)
+        row = await self._access.read(session_id, lambda tx, gate: visible(tx, gate, name))
+        if row is not None:
+            return self._values.value_of(row)
         if default is not _MISSING:
             return default
-        raise self._missing(session_id, name)
+        raise await self._access.missing(session_id, name)
 
     async def get_variable(self, session_id: str, name: str) -> Variable:
         """Return the whole record of a variable.
@@ -121,121 +154,299 @@ class VariableService:
         Raises:
             VariableNotFound: there is none.
         """
-        found = self._find(session_id, name)
-        if found is None:
-            raise self._missing(session_id, name)
-        return _snapshot(found)
+        row = await self._access.read(session_id, lambda tx, gate: visible(tx, gate, name))
+        if row is None:
+            raise await self._access.missing(session_id, name)
+        return self._values.variable(row)
 
-    async def set(self, session_id: str, name: str, value: Any) -> Variable:
-        """Write a variable that the session has itself, and return it.
+    async def get_many(
+        self, session_id: str, names: Iterable[str], default: Any = _MISSING
+    ) -> dict[str, Any]:
+        """Return the values of several variables as they were at one moment, by name.
 
-        Raises:
-            VariableNotFound: it has none of that name (a global one does not count).
-            ValidationFailed: the value does not fit the variable's type or constraints.
+        Those that don't exist are left out, or have the default when one is given.
         """
-        existing = self._scope(session_id).get(name)
-        if existing is None:
-            raise self._missing(session_id, name)
-        return self._store(_written(existing, value))
-
-    async def put(self, session_id: str, name: str, value: Any) -> Variable:
-        """Write a variable, creating it with the type of the value if the session has none.
-
-        Raises:
-            ValidationFailed: the value does not fit the type or constraints of the existing one.
-            UnsupportedType: it is new, and no type fits the value.
-        """
-        existing = self._scope(session_id).get(name)
-        if existing is not None:
-            return self._store(_written(existing, value))
-        check_variable_name(name)
-        return self._store(_new(session_id, name, infer_type(value), value, {}, {}, inferred=True))
-
-    async def delete(self, session_id: str, name: str) -> bool:
-        """Delete a variable of the session itself; say whether there was one."""
-        return self._scope(session_id).pop(name, None) is not None
+        wanted = list(dict.fromkeys(names))
+        rows = await self._access.read(
+            session_id, lambda tx, gate: {name: visible(tx, gate, name) for name in wanted}
+        )
+        found = {name: self._values.value_of(row) for name, row in rows.items() if row is not None}
+        if default is _MISSING:
+            return found
+        return {name: found.get(name, default) for name in wanted}
 
     async def exists(self, session_id: str, name: str) -> bool:
         """Say whether reading the variable in the session would find one."""
-        return self._find(session_id, name) is not None
+        row = await self._access.read(session_id, lambda tx, gate: visible(tx, gate, name))
+        return row is not None
 
-    async def list(self, session_id: str, *, include_global: bool = False) -> list[Variable]:
-        """Return the session's own variables by name; with ``include_global`` all it can read."""
-        visible = dict(self._scope(session_id))
-        if include_global:
-            visible = self._scope(GLOBAL_SESSION) | visible
-        return [_snapshot(visible[name]) for name in sorted(visible)]
+    async def explain(
+        self, session_id: str, name: str, *, call: Mapping[str, Any] | None = None
+    ) -> Explanation:
+        """Say where the value of a name comes from, and what it hides.
 
-    # --- the store ---------------------------------------------------------------------------
+        ``call``: the options of the call in question, which come before the variables.
+        """
 
-    def _scope(self, session_id: str) -> dict[str, Variable]:
-        self._sessions.require(session_id)
-        return self._scopes.setdefault(session_id, {})
+        def work(tx: ReadTransaction, gate: Gate) -> dict[str, VariableRow | None]:
+            own = find(tx, session_id, name, gate.now) if session_id != GLOBAL_SESSION else None
+            return {"session": own, "global": find(tx, GLOBAL_SESSION, name, gate.now)}
 
-    def _find(self, session_id: str, name: str) -> Variable | None:
-        found = self._scope(session_id).get(name)
-        return self._scope(GLOBAL_SESSION).get(name) if found is None else found
+        rows = await self._access.read(session_id, work)
+        found: dict[Any, Any] = {
+            scope: self._values.value_of(row) for scope, row in rows.items() if row is not None
+        }
+        if call is not None and name in call:
+            found["call"] = call[name]
+        return explain(name, found)
 
-    def _missing(self, session_id: str, name: str) -> VariableNotFound:
-        known = {*self._scope(session_id), *self._scope(GLOBAL_SESSION)}
-        return VariableNotFound.of(name, session_id, sorted(known))
+    async def history(
+        self, session_id: str, name: str, *, limit: int = HISTORY_LIMIT
+    ) -> Sequence[VariableVersion]:
+        """Return the earlier states of the session's own variable, the newest first.
 
-    def _store(self, variable: Variable) -> Variable:
-        self._scopes[variable.session_id][variable.name] = variable
-        # Values are never logged: they may be private.
-        _log.debug(
-            "variable %r of session %r written: type %s, version %d",
-            variable.name, variable.session_id, variable.type, variable.version,
-        )  # fmt: skip
-        return _snapshot(variable)
+        The last 100 are kept, also over its deletion; values of more than 64 KiB are not.
+        """
+        rows = await self._access.read(
+            session_id,
+            lambda tx, _: tx.scan(HISTORY.span(session_id, name), limit=limit, reverse=True),
+        )
+        return [self._values.version(row) for row in rows]
 
-    async def _drop_session(self, session_id: str) -> None:
-        self._scopes.pop(session_id, None)
+    async def read_as(self, session_id: str, model: type[_T]) -> _T:
+        """Return an instance of a dataclass or pydantic model whose fields are variables.
 
+        Raises:
+            ValidationFailed: a field without default has no variable, or the class refuses a value.
 
-def _new(
-    session_id: str,
-    name: str,
-    type_name: str,
-    value: Any,
-    constraints: Mapping[str, Any],
-    metadata: Mapping[str, Any],
-    *,
-    inferred: bool,
-) -> Variable:
-    checked = validate_constraints(type_name, constraints)
-    now = datetime.now(UTC)
-    return Variable(
-        session_id=session_id,
-        name=name,
-        type=type_name,
-        value=validate_value(value, type_name, checked),
-        version=0,
-        created_at=now,
-        updated_at=now,
-        constraints=checked,
-        metadata=validate_value(metadata, "map", {}),
-        inferred=inferred,
-    )
+        Example::
 
+            @dataclass
+            class Search:
+                query: str = ""
+                limit: int = 10
 
-def _written(variable: Variable, value: Any) -> Variable:
-    type_name = variable.type
-    if variable.inferred and type_name == "integer" and isinstance(value, float):
-        type_name = "float"  # temperature = 1 was no promise of whole numbers
-    return dataclasses.replace(
-        variable,
-        type=type_name,
-        value=validate_value(value, type_name, variable.constraints),
-        version=variable.version + 1,
-        updated_at=datetime.now(UTC),
-    )
+            search = await platform.variables.read_as(session.id, Search)
+        """
+        names = field_names(model)
+        return from_fields(model, await self.get_many(session_id, names))
 
+    async def list(
+        self,
+        session_id: str,
+        *,
+        include_global: bool = False,
+        type: str | None = None,  # noqa: A002 - the word users know it by
+        pattern: str = "*",
+    ) -> Sequence[Variable]:
+        """Return the session's own variables by name; with ``include_global`` all it can read.
 
-def _snapshot(variable: Variable) -> Variable:
-    return dataclasses.replace(
-        variable,
-        value=copy_value(variable.value),
-        constraints=copy_value(variable.constraints),
-        metadata=copy_value(variable.metadata),
-    )
+        Args:
+            type: only those of this type.
+            pattern: only those whose names match, as in ``"ml_*"``.
+        """
+
+        def work(tx: ReadTransaction, gate: Gate) -> dict[str, VariableRow]:
+            scopes = (GLOBAL_SESSION, session_id) if include_global else (session_id,)
+            rows = (row for scope in scopes for row in tx.scan(VARIABLES.span(scope)))
+            return {row.name: row for row in rows if row.expires is None or row.expires > gate.now}
+
+        rows = await self._access.read(session_id, work)
+        return [
+            self._values.variable(rows[name])
+            for name in sorted(rows)
+            if fnmatch.fnmatchcase(name, pattern) and type in (None, rows[name].type)
+        ]
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    async def set(
+        self,
+        session_id: str,
+        name: str,
+        value: Any,
+        *,
+        expected_version: int | None = ANY_VERSION,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Variable:
+        """Write a variable that the session has itself, and return it.
+
+        Args:
+            expected_version: write only if it is in this version (compare-and-set).
+            metadata: merged into the variable's.
+
+        Raises:
+            VariableNotFound: it has none of that name (a global one does not count).
+            VariableConflict: it is in another version.
+            ReadOnlyVariable: it can't be written.
+            ValidationFailed: the value does not fit the variable's type or constraints.
+            QuotaExceeded: the session holds as much as it may.
+        """
+        more = read_metadata(metadata)
+        row = await self._access.write(
+            session_id,
+            lambda writing: writing.write(
+                writing.require(name), value, expected=expected_version, metadata=more
+            ),
+        )
+        return self._values.variable(row)
+
+    async def put(
+        self,
+        session_id: str,
+        name: str,
+        value: Any,
+        *,
+        expected_version: int | None = ANY_VERSION,
+        by: str | None = None,
+    ) -> Variable:
+        """Write a variable, creating it with the type of the value if the session has none.
+
+        Args:
+            expected_version: write only if it is in this version; None: only if there is none.
+            by: who writes, for the record.
+
+        Raises: as :meth:`set`, but not VariableNotFound, and:
+            UnsupportedType: it is new, and no type fits the value.
+        """
+        row = await self._access.write(
+            session_id, lambda writing: writing.put(name, value, expected_version), by
+        )
+        return self._values.variable(row)
+
+    async def update(self, session_id: str, name: str, function: Callable[[Any], Any]) -> Variable:
+        """Replace the value of the session's own variable by ``function`` of it, atomically.
+
+        ``function`` is plain and quick and has no effects of its own: it may be called again, and
+        in another thread.
+
+        Example::
+
+            await platform.variables.update(session.id, "visits", lambda visits: visits + 1)
+
+        Raises: as :meth:`set`, and what ``function`` raises.
+        """
+
+        def work(writing: Writing) -> VariableRow:
+            row = writing.require(name)
+            return writing.write(row, function(self._values.value_of(row)))
+
+        return self._values.variable(await self._access.write(session_id, work))
+
+    async def update_many(
+        self, session_id: str, values: Mapping[str, Any], *, atomic: bool = True
+    ) -> dict[str, Variable | BridgeError]:
+        """Write several variables as :meth:`put` does, and return them by name.
+
+        With ``atomic`` all are written or none: the first error is raised. Without, each is written
+        by itself, and an error takes the place of its variable.
+        """
+        if atomic:
+            rows = await self._access.write(
+                session_id,
+                lambda writing: {name: writing.put(name, value) for name, value in values.items()},
+            )
+            return {name: self._values.variable(row) for name, row in rows.items()}
+        written: dict[str, Variable | BridgeError] = {}
+        for name, value in values.items():
+            try:
+                written[name] = await self.put(session_id, name, value)
+            except SessionNotFound:
+                raise
+            except BridgeError as error:
+                written[name] = error
+        return written
+
+    async def write_from(self, session_id: str, instance: object) -> None:
+        """Write the fields of a dataclass or pydantic model as variables, all or none of them."""
+        await self.update_many(session_id, fields_of(instance))
+
+    async def delete(
+        self, session_id: str, name: str, *, expected_version: int | None = ANY_VERSION
+    ) -> bool:
+        """Delete a variable of the session itself; say whether there was one.
+
+        Raises:
+            VariableConflict: it is not in the expected version.
+        """
+        return await self._access.write(
+            session_id, lambda writing: writing.delete(name, expected_version)
+        )
+
+    async def rollback(self, session_id: str, name: str, version: int) -> Variable:
+        """Write the session's own variable with the value that it had in an earlier version.
+
+        Raises:
+            VariableNotFound: there is no such variable now.
+            ValidationFailed: that version is not known any more, or its value was not kept.
+        """
+        row = await self._access.write(session_id, lambda writing: writing.roll_back(name, version))
+        return self._values.variable(row)
+
+    def transaction(self, session_id: str) -> VariableTransaction:
+        """Several reads and writes that take effect together, for an ``async with`` block."""
+        return VariableTransaction(self, session_id)
+
+    # --- watching --------------------------------------------------------------------------------
+
+    async def watch(
+        self,
+        session_id: str,
+        *names: str,
+        initial: bool = True,
+        callback: ChangeCallback | None = None,
+    ) -> Watch:
+        """Watch variables of the session itself; without names all of them.
+
+        The watch is in place before anything is told, so that no change is missed. A write that
+        does not change the value is not told. Changes by other hosts are seen within half a second,
+        with what the watcher knew as the old value.
+
+        Args:
+            initial: what there is already is told first.
+            callback: is called with each change on the platform's loop, one after another, until
+                the watch is closed or the session ends; a coroutine function is awaited. What it
+                raises is logged. Without one, iterate over the watch.
+
+        Example::
+
+            async with await platform.variables.watch(session.id, "temperature") as watch:
+                async for change in watch:
+                    print(change.kind, change.value)
+        """
+        watch = await self._access.watch(session_id, names or None, initial=initial)
+        if callback is not None:
+            self._access.call_back(watch, callback)
+        return watch
+
+    # --- for transactions and the platform -------------------------------------------------------
+
+    async def own_value(self, session_id: str, name: str) -> tuple[Any, int | None]:
+        """The value and the version of the session's own variable; (None, None) without one."""
+        row = await self._access.read(
+            session_id, lambda tx, gate: find(tx, session_id, name, gate.now)
+        )
+        return (None, None) if row is None else (self._values.value_of(row), row.version)
+
+    async def commit(
+        self,
+        session_id: str,
+        versions: Mapping[str, int | None],
+        written: Mapping[str, Any],
+        deleted: Iterable[str],
+    ) -> None:
+        """Write and delete, if the variables read are still in those versions.
+
+        Raises:
+            VariableConflict: one is not.
+        """
+
+        def work(writing: Writing) -> None:
+            for name, version in versions.items():
+                writing.require_version(name, version)
+            for name, value in written.items():
+                writing.put(name, value)
+            for name in deleted:
+                writing.delete(name)
+
+        await self._access.write(session_id, work)

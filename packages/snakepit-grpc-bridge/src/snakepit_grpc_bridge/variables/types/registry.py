@@ -70,6 +70,10 @@ class TypeRegistry:
             return self._unlimited[kind.name]
         return declare(kind, {} if constraints is None else constraints)
 
+    def find(self, type_name: str) -> VariableType[Any] | None:
+        """Return the type of that name, or None."""
+        return self._types.get(type_name)
+
     def infer(self, value: object) -> str:
         """Return the name of the type that fits a value: the first registered, else a built-in one.
 

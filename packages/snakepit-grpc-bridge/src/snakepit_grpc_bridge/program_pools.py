@@ -1,0 +1,72 @@
+"""The worker processes that run programs: those that sessions share, and those of one session."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import snakepit
+from snakepit_grpc_bridge.sessions import Session, SessionService
+
+__all__ = ["ProgramPools"]
+
+MakePool = Callable[[str, int], snakepit.Pool]
+"""Makes a pool of that name and size."""
+
+
+class ProgramPools:
+    """The pools of one platform. A session with isolation "session" has one of its own, of one
+    worker, which is started with its first call and ends with the session.
+    """
+
+    def __init__(self, make: MakePool, size: int, sessions: SessionService) -> None:
+        self._make = make
+        self.shared = make("programs", size)
+        self._own: dict[str, asyncio.Task[snakepit.Pool]] = {}
+        sessions.on_close(self._session_closed)
+
+    async def start(self) -> None:
+        """Start the shared pool."""
+        await self.shared.start()
+
+    async def aclose(self) -> None:
+        """Let calls in flight finish for a while, then end all pools."""
+        closing = [self._session_closed(session_id) for session_id in tuple(self._own)]
+        await asyncio.gather(self.shared.aclose(), *closing)
+
+    async def of(self, session: Session) -> snakepit.Pool:
+        """The pool that runs a session's calls; its own one is started if need be.
+
+        Raises:
+            PoolStartFailed: its worker does not come up.
+        """
+        if session.isolation == "shared":
+            return self.shared
+        starting = self._own.get(session.id)
+        if starting is None:
+            starting = self._own[session.id] = asyncio.create_task(self._start(session.id))
+        # Not awaited itself: a caller that goes away must not stop the start for the others.
+        await asyncio.wait([starting])
+        if starting.exception() is not None and self._own.get(session.id) is starting:
+            del self._own[session.id]  # to be tried again
+        return starting.result()
+
+    def known(self, session_id: str) -> snakepit.Pool:
+        """The pool that has run a session's calls."""
+        starting = self._own.get(session_id)
+        if starting is None or not starting.done() or starting.exception() is not None:
+            return self.shared
+        return starting.result()
+
+    async def _start(self, session_id: str) -> snakepit.Pool:
+        pool = self._make("programs-of-a-session", 1)
+        await pool.start()
+        return pool
+
+    async def _session_closed(self, session_id: str) -> None:
+        starting = self._own.pop(session_id, None)
+        if starting is None:
+            return
+        await asyncio.wait([starting])
+        if starting.exception() is None:
+            await starting.result().aclose()

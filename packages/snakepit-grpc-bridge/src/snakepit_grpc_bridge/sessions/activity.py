@@ -1,0 +1,70 @@
+"""When sessions were last used in this process. Pure: it takes ``now``.
+
+Writing each use down would make a write of every read. So uses are noted here and written in
+groups, before a session could expire elsewhere because they were not.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["Activity"]
+
+#: Each use is written down within this part of the session's time to live.
+_PART: Final = 0.1
+#: But within as many seconds, however long it lives.
+_LONGEST: Final = 60.0
+
+
+class Activity:
+    """The uses of sessions that have not been written down, and the calls that sessions serve."""
+
+    def __init__(self) -> None:
+        self._noted: dict[str, float] = {}
+        self._due: dict[str, float] = {}
+        self._calls: dict[str, int] = {}
+
+    def note(self, session_id: str, ttl: float | None, now: float) -> float | None:
+        """A session was used; when that has to be written down, if it is the first use to be."""
+        if ttl is None:
+            return None
+        self._noted[session_id] = now
+        if session_id in self._due:
+            return None
+        due = self._due[session_id] = now + min(ttl * _PART, _LONGEST)
+        return due
+
+    def last_used(self, session_id: str) -> float | None:
+        """When it was last used, if that has not been written down."""
+        return self._noted.get(session_id)
+
+    def next_due(self) -> float | None:
+        """When the first use has to be written down."""
+        return min(self._due.values(), default=None)
+
+    def take(self, now: float) -> dict[str, float]:
+        """The uses to write down, by session; a session that serves a call is used ``now``."""
+        taken, self._noted = self._noted, {}
+        self._due.clear()
+        return taken | dict.fromkeys(self._calls, now)
+
+    def forget(self, session_id: str) -> None:
+        """The session has ended."""
+        self._noted.pop(session_id, None)
+        self._due.pop(session_id, None)
+
+    # --- calls -----------------------------------------------------------------------------------
+
+    def enter(self, session_id: str) -> None:
+        """A call of the session begins; while any runs the session does not expire."""
+        self._calls[session_id] = self._calls.get(session_id, 0) + 1
+
+    def leave(self, session_id: str) -> None:
+        """A call of the session has ended."""
+        self._calls[session_id] -= 1
+        if not self._calls[session_id]:
+            del self._calls[session_id]
+
+    def serves(self, session_id: str) -> bool:
+        """Whether calls of the session run."""
+        return session_id in self._calls

@@ -1,0 +1,117 @@
+"""The records of calls of tools: gathered, and written down a few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from snakepit_grpc_bridge.errors import BridgeError
+from snakepit_grpc_bridge.storage import ReadTransaction, Span, Storage, Transaction
+from snakepit_grpc_bridge.tools.records import TOOL_CALLS, ToolCall, ToolCallRow
+from snakepit_grpc_bridge.variables.values import moment
+
+__all__ = ["AuditLog"]
+
+_log = logging.getLogger(__name__)
+#: Seconds until records are written down, and how many make it sooner.
+_PAUSE: Final = 0.2
+_MOST_GATHERED: Final = 200
+#: Seconds that records are kept.
+RETENTION: Final = 30 * 86_400.0
+
+
+class AuditLog:
+    """What tools were called when, by whom, and how it ended. For one event loop.
+
+    A record is written down within a fraction of a second after the call; those of the last moment
+    are lost when the host is killed.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._gathered: list[ToolCallRow] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._full = asyncio.Event()
+        # Of several hosts, none has the numbers of another: they begin with the time.
+        self._numbers = itertools.count(time.time_ns())
+
+    def note(
+        self, tool: str, session_id: str, caller: str | None, duration: float, outcome: str
+    ) -> None:
+        """A call has ended."""
+        number = next(self._numbers)
+        started = time.time() - duration
+        self._gathered.append(
+            ToolCallRow(session_id, number, tool, caller, started, duration, outcome)
+        )
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write_soon())
+        elif len(self._gathered) >= _MOST_GATHERED:
+            self._full.set()
+
+    async def calls(self, session_id: str | None = None, *, limit: int = 100) -> Sequence[ToolCall]:
+        """The last calls, of one session or of all, the newest first."""
+        await self.flush()
+        span: Span[ToolCallRow] = (
+            TOOL_CALLS.span(by="time") if session_id is None else TOOL_CALLS.span(session_id)
+        )
+
+        def work(tx: ReadTransaction) -> list[ToolCallRow]:
+            return tx.scan(span, limit=limit, reverse=True)
+
+        return [_shown(row) for row in await self._storage.read(work)]
+
+    async def flush(self) -> None:
+        """Write down what was gathered."""
+        rows, self._gathered = self._gathered, []
+
+        def work(tx: Transaction) -> None:
+            for row in rows:
+                tx.put(TOOL_CALLS, row)
+
+        if rows:
+            await self._storage.transact(work)
+
+    async def prune(self) -> None:
+        """Forget records that are old."""
+        await self._storage.prune(TOOL_CALLS.span(by="time", stop=time.time() - RETENTION))
+
+    async def aclose(self) -> None:
+        """Write down what is left. Idempotent."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.cancel()
+            await asyncio.wait([writing])
+        await self._try_to_flush()
+
+    async def _write_soon(self) -> None:
+        try:
+            async with asyncio.timeout(_PAUSE):
+                await self._full.wait()
+        except TimeoutError:
+            pass
+        self._full.clear()
+        self._writing = None
+        await self._try_to_flush()
+
+    async def _try_to_flush(self) -> None:
+        count = len(self._gathered)
+        try:
+            await self.flush()
+        except BridgeError as error:
+            _log.warning("the records of %d calls of tools are lost: %s", count, error)
+
+
+def _shown(row: ToolCallRow) -> ToolCall:
+    fields: dict[str, Any] = {
+        "tool": row.tool,
+        "session_id": row.session_id,
+        "caller": row.caller,
+        "duration": row.duration,
+        "outcome": row.outcome,
+    }
+    return ToolCall(started=moment(row.started), **fields)

@@ -1,0 +1,187 @@
+"""Which tools there are, and which a session may call."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from snakepit_grpc_bridge.errors import DuplicateTool, NotAllowed, QuotaExceeded, ToolNotFound
+from snakepit_grpc_bridge.sessions import GLOBAL_SESSION, SessionService
+from snakepit_grpc_bridge.sessions.gate import Gate, Taken
+from snakepit_grpc_bridge.storage import ReadTransaction, Storage, Transaction
+from snakepit_grpc_bridge.tools.records import TOOLS, Tool, ToolRow
+from snakepit_grpc_bridge.tools.schema import Schema
+from snakepit_grpc_bridge.variables.values import moment
+
+__all__ = ["Options", "ToolRegistry"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a tool is registered with; see :class:`Tool`."""
+
+    timeout: float | None = None
+    concurrency: int | None = None
+    idempotent: bool = False
+    allow: tuple[str, ...] = ("*",)
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class _Stored(NamedTuple):
+    own: list[ToolRow]
+    shared: list[ToolRow]
+
+
+class ToolRegistry:
+    """The tools of all sessions: functions of this process, which end with it, and tools by path,
+    which are stored. For one event loop.
+    """
+
+    def __init__(self, storage: Storage, sessions: SessionService) -> None:
+        self._storage = storage
+        self._sessions = sessions
+        self._functions: dict[str, dict[str, Tool]] = {}
+        sessions.on_end(_delete_all)
+        sessions.on_close(self._session_closed)
+
+    async def add(self, tool: Tool, *, replace: bool) -> None:
+        """Register a tool.
+
+        Raises:
+            DuplicateTool: the session has a tool of that name, and it is not to be replaced.
+            QuotaExceeded: the session has as many as it may have.
+        """
+        session_id, name = tool.session_id, tool.name
+        functions = self._functions.get(session_id, {})
+        gate = self._sessions.gate(session_id)
+
+        def work(tx: Transaction) -> None:
+            use = gate.enter(tx)
+            stored = tx.get(TOOLS, session_id, name)
+            if (name in functions or stored is not None) and not replace:
+                raise _duplicate(name, session_id)
+            if stored is not None:
+                tx.delete(TOOLS, session_id, name)
+            self._require_room(tx, gate, {*functions, name})
+            if tool.kind == "worker":
+                tx.put(TOOLS, _row_of(tool))
+            difference = (tool.kind == "worker") - (stored is not None)
+            gate.change(tx, use, Taken(tools=difference))
+
+        await self._storage.transact(work)
+        self._functions.get(session_id, {}).pop(name, None)
+        if tool.kind == "host":
+            self._functions.setdefault(session_id, {})[name] = tool
+
+    def _require_room(self, tx: ReadTransaction, gate: Gate, functions: set[str]) -> None:
+        rows = tx.scan(TOOLS.span(gate.session_id))
+        count = len(functions | {row.name for row in rows})
+        limit = gate.record(tx).limits().tools
+        if count > limit:
+            raise QuotaExceeded.of(gate.session_id, "tools", wanted=count, limit=limit)
+
+    async def remove(self, name: str, session_id: str) -> bool:
+        """Remove a tool of the session itself; whether there was one."""
+        gate = self._sessions.gate(session_id)
+
+        def work(tx: Transaction) -> bool:
+            use = gate.enter(tx)
+            was_stored = tx.delete(TOOLS, session_id, name)
+            if was_stored or name in self._functions.get(session_id, {}):
+                gate.change(tx, use, Taken(tools=-was_stored))
+            return was_stored
+
+        was_stored = await self._storage.transact(work)
+        function = self._functions.get(session_id, {}).pop(name, None)
+        return was_stored or function is not None
+
+    async def visible(self, session_id: str) -> dict[str, Tool]:
+        """The tools that a session may call, by name; its own come before global ones."""
+        tools = await self._all(session_id)
+        return {name: tool for name, tool in tools.items() if tool.allows(session_id)}
+
+    async def find(self, name: str, session_id: str) -> Tool:
+        """The tool that a session means by a name.
+
+        Raises:
+            ToolNotFound: there is none; lists those it can call.
+            NotAllowed: it may not call it.
+        """
+        tools = await self._all(session_id)
+        tool = tools.get(name)
+        if tool is None:
+            callable_ones = (each for each in tools if tools[each].allows(session_id))
+            raise ToolNotFound.of(name, session_id, callable_ones)
+        if not tool.allows(session_id):
+            raise NotAllowed(
+                f"session {session_id!r} may not call the tool {name!r}; it was registered for "
+                f"{', '.join(tool.allow)}",
+                details={"tool": name, "session_id": session_id},
+            )
+        return tool
+
+    async def _all(self, session_id: str) -> dict[str, Tool]:
+        gate = self._sessions.gate(session_id)
+
+        def work(tx: ReadTransaction) -> tuple[Any, _Stored]:
+            use = gate.enter(tx)
+            own = tx.scan(TOOLS.span(session_id))
+            return use, _Stored(own, tx.scan(TOOLS.span(GLOBAL_SESSION)))
+
+        use, stored = await self._storage.read(work)
+        self._sessions.note_use(use)
+        shared = {row.name: _tool_of(row) for row in stored.shared}
+        own = {row.name: _tool_of(row) for row in stored.own}
+        return (
+            shared
+            | self._functions.get(GLOBAL_SESSION, {})
+            | own
+            | self._functions.get(session_id, {})
+        )
+
+    async def _session_closed(self, session_id: str) -> None:
+        self._functions.pop(session_id, None)
+
+
+def _duplicate(name: str, session_id: str) -> DuplicateTool:
+    return DuplicateTool(
+        f"there is a tool {name!r} in session {session_id!r} already; pass replace=True to "
+        "replace it",
+        details={"name": name, "session_id": session_id},
+    )
+
+
+def _row_of(tool: Tool) -> ToolRow:
+    return ToolRow(
+        session_id=tool.session_id,
+        name=tool.name,
+        path=str(tool.path),
+        timeout=tool.timeout,
+        concurrency=tool.concurrency,
+        idempotent=tool.idempotent,
+        registered_at=tool.registered_at.timestamp(),
+        allow=list(tool.allow),
+        schema=tool.schema.describe(),
+        metadata=dict(tool.metadata),
+    )
+
+
+def _tool_of(row: ToolRow) -> Tool:
+    return Tool(
+        name=row.name,
+        session_id=row.session_id,
+        kind="worker",
+        path=row.path,
+        schema=Schema.from_description(row.schema),
+        timeout=row.timeout,
+        concurrency=row.concurrency,
+        idempotent=row.idempotent,
+        allow=tuple(row.allow),
+        metadata=dict(row.metadata),
+        registered_at=moment(row.registered_at),
+    )
+
+
+def _delete_all(tx: Transaction, session_id: str) -> None:
+    tx.delete_span(TOOLS.span(session_id))

@@ -1,0 +1,116 @@
+"""Running the functions of tools on the host: sync, async and generators, within their limits."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, NoReturn
+
+from snakepit.errors import CallTimeout
+from snakepit.threads import call_in_thread, iterate_in_thread
+from snakepit_grpc_bridge.tools.failing import raise_tool_error
+from snakepit_grpc_bridge.tools.records import Tool
+
+__all__ = ["Stopwatch", "ToolRunner"]
+
+
+class ToolRunner:
+    """Runs tools of the host. For one event loop."""
+
+    def __init__(self) -> None:
+        self._limits: dict[tuple[str, str], asyncio.Semaphore] = {}
+
+    async def run(self, tool: Tool, given: Mapping[str, Any]) -> Any:
+        """Run a tool's function and return what it returns.
+
+        A coroutine function runs on the loop and must not block it; any other runs in a thread of
+        its own, which nothing can stop when the time is over.
+
+        Raises:
+            CallTimeout: it took longer than its limit.
+            ToolExecutionFailed: it raised; its exception is the cause.
+            CallDepthExceeded: it and programs call each other without end.
+        """
+        async with self._slot(tool):
+            limit = asyncio.timeout(tool.timeout)
+            try:
+                async with limit:
+                    return await _result_of(tool.function, given)
+            except Exception as error:
+                _raise_failed(tool, error, timed_out=limit.expired())
+
+    async def stream(self, tool: Tool, given: Mapping[str, Any]) -> AsyncGenerator[Any]:
+        """Iterate over what a tool's function yields; errors as for :meth:`run`.
+
+        Its limit of time is that of each item.
+        """
+        async with self._slot(tool), aclosing(_items_of(tool.function, given)) as items:
+            while True:
+                limit = asyncio.timeout(tool.timeout)
+                try:
+                    async with limit:
+                        item = await anext(items)
+                except StopAsyncIteration:
+                    return
+                except Exception as error:
+                    _raise_failed(tool, error, timed_out=limit.expired())
+                yield item
+
+    @asynccontextmanager
+    async def _slot(self, tool: Tool) -> AsyncIterator[None]:
+        if tool.concurrency is None:
+            yield
+            return
+        key = tool.session_id, tool.name
+        semaphore = self._limits.setdefault(key, asyncio.Semaphore(tool.concurrency))
+        async with semaphore:
+            yield
+
+    def forget(self, session_id: str, name: str) -> None:
+        """A tool was removed or replaced; calls that run keep their limit."""
+        self._limits.pop((session_id, name), None)
+
+
+def _raise_failed(tool: Tool, error: Exception, *, timed_out: bool) -> NoReturn:
+    """Raise what the caller gets of a tool that raised ``error``."""
+    if timed_out and isinstance(error, TimeoutError):
+        raise CallTimeout(
+            f"tool {tool.name!r} did not answer within its limit of {tool.timeout:g} s",
+            details={"tool": tool.name, "limit": "tool", "timeout_s": tool.timeout},
+        ) from error
+    raise_tool_error(tool.name, error)
+
+
+async def _result_of(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+    if _is_async(function):
+        return await function(**given)
+    result = await call_in_thread(function, **given)
+    # A plain function may wrap an async one.
+    return await result if inspect.isawaitable(result) else result
+
+
+async def _items_of(function: Callable[..., Any], given: Mapping[str, Any]) -> AsyncGenerator[Any]:
+    produced: Any = function(**given)
+    items = iterate_in_thread(produced) if hasattr(produced, "__next__") else produced
+    async with aclosing(items):
+        async for item in items:
+            yield item
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    called = getattr(type(function), "__call__", None)  # noqa: B004 - an object with async __call__
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
+
+
+class Stopwatch:
+    """How long something took."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Since it was made."""
+        return time.perf_counter() - self._started

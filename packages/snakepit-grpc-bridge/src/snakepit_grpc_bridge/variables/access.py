@@ -1,0 +1,247 @@
+"""Reading and writing the variables of sessions in transactions, and telling who watches."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Callable, Iterable
+from operator import methodcaller
+from typing import Any, Final, TypeVar
+
+from snakepit_grpc_bridge.errors import BridgeError, SessionNotFound, VariableNotFound
+from snakepit_grpc_bridge.sessions import GLOBAL_SESSION, SessionService
+from snakepit_grpc_bridge.sessions.gate import Gate
+from snakepit_grpc_bridge.sessions.rows import UseRow
+from snakepit_grpc_bridge.storage import ReadTransaction, Storage, Transaction
+from snakepit_grpc_bridge.variables.call_view import Found, State, look_up, state_of, view
+from snakepit_grpc_bridge.variables.comparing import is_same
+from snakepit_grpc_bridge.variables.rows import HISTORY, VARIABLES, VariableChange, VariableRow
+from snakepit_grpc_bridge.variables.values import Values, moment
+from snakepit_grpc_bridge.variables.watching import ChangeCallback, Watch, Watchers, call_back
+from snakepit_grpc_bridge.variables.writing import Change, Writing, find, known_names
+
+__all__ = ["VariableAccess", "visible"]
+
+_T = TypeVar("_T")
+#: Seconds between two looks at what other hosts have written, while somebody watches.
+_LOOK: Final = 0.5
+#: Variables that are deleted at a sweep because their time is over.
+_BATCH: Final = 1000
+
+
+class VariableAccess:
+    """The shell around the transactions on variables. For one event loop."""
+
+    def __init__(self, storage: Storage, sessions: SessionService, values: Values) -> None:
+        self.values = values
+        self._storage = storage
+        self._sessions = sessions
+        self._watchers = Watchers()
+        self._callbacks: set[asyncio.Task[None]] = set()
+        self._looking: asyncio.Task[None] | None = None
+        sessions.on_end(_delete_all)
+        sessions.on_close(self._session_closed)
+        sessions.on_sweep(self._delete_expired)
+
+    async def read(self, session_id: str, work: Callable[[ReadTransaction, Gate], _T]) -> _T:
+        """Read in an open session; that is a use of it."""
+        gate = self._sessions.gate(session_id)
+
+        def transaction(tx: ReadTransaction) -> tuple[UseRow, _T]:
+            return gate.enter(tx), work(tx, gate)
+
+        use, result = await self._storage.read(transaction)
+        self._sessions.note_use(use)
+        return result
+
+    async def write(
+        self, session_id: str, work: Callable[[Writing], _T], by: str | None = None
+    ) -> _T:
+        """Write in an open session, all of it or nothing; then tell those who watch."""
+        gate = self._sessions.gate(session_id)
+
+        def transaction(tx: Transaction) -> tuple[_T, list[Change]]:
+            writing = Writing(tx, gate, self.values, by)
+            result = work(writing)
+            writing.finish()
+            return result, writing.changes
+
+        result, changes = await self._storage.transact(transaction)
+        if self._watchers:
+            self._tell(changes)
+        return result
+
+    async def find_for_worker(self, session_id: str, name: str) -> Found:
+        """A variable for a worker that serves a call of the session."""
+        row, state = await self.read(session_id, lambda tx, gate: look_up(tx, gate, name))
+        return self._found(row, state)
+
+    async def view_for_call(
+        self, session_id: str, names: Iterable[str], prefix: str
+    ) -> tuple[State, dict[str, Any], dict[str, Any]]:
+        """The state of a session for a call of it, and the values of certain variables of its own
+        and of the global ones, by name.
+        """
+        seen = await self.read(session_id, lambda tx, gate: view(tx, gate, names, prefix))
+        own, shared = ({row.name: self.values.value_of(row) for row in rows} for rows in seen[1:])
+        return seen.state, own, shared
+
+    async def put_from_worker(self, session_id: str, name: str, value: Any, by: str) -> Found:
+        """Write for a worker; what the variable is then."""
+        gate = self._sessions.gate(session_id)
+
+        def transaction(tx: Transaction) -> tuple[VariableRow, State, list[Change]]:
+            writing = Writing(tx, gate, self.values, by)
+            row = writing.put(name, value)
+            writing.finish()
+            return row, state_of(tx, gate), writing.changes
+
+        row, state, changes = await self._storage.transact(transaction)
+        self._tell(changes)
+        return self._found(row, state)
+
+    def _found(self, row: VariableRow | None, state: State) -> Found:
+        if row is None:
+            return Found(None, None, True, state)
+        if self.values.declaration(row.type, row.constraints).type.private:
+            secret = self.values.value_of(row)
+            return Found(row.type, None if secret is None else secret.reveal(), False, state)
+        return Found(row.type, row.value, row.expires is None, state)
+
+    async def missing(self, session_id: str, name: str) -> VariableNotFound:
+        """The error for a variable that reading did not find."""
+        names = await self.read(
+            session_id, lambda tx, _: known_names(tx, session_id, GLOBAL_SESSION)
+        )
+        return VariableNotFound.of(name, session_id, names)
+
+    async def _delete_expired(self) -> None:
+        """Delete the variables whose time is over; until then nobody sees them either."""
+        stop = math.nextafter(self._sessions.now(), math.inf)
+        span = VARIABLES.span(by="expiry", stop=stop)
+        for row in await self._storage.read(lambda tx: tx.scan(span, limit=_BATCH)):
+            delete = methodcaller("delete_expired", row.name)
+            with contextlib.suppress(SessionNotFound):  # it went with its session
+                await self.write(row.session_id, delete)
+
+    async def aclose(self) -> None:
+        """End all watches; a callback that runs is cancelled. Idempotent."""
+        self._watchers.end_all()
+        looking, self._looking = self._looking, None
+        tasks = {*self._callbacks, *([] if looking is None else [looking])}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    # --- watching --------------------------------------------------------------------------------
+
+    async def watch(self, session_id: str, names: Iterable[str] | None, *, initial: bool) -> Watch:
+        """Begin to watch, then tell of what there is: so no change falls in between."""
+        watch = self._watchers.add(session_id, names)
+        try:
+            rows = await self._watched_rows(watch)
+        except BaseException:
+            watch.close()
+            raise
+        for row in rows:
+            if initial:
+                watch.push(self._initial(row))
+            else:
+                watch.note(self._initial(row))
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look_for_others())
+        return watch
+
+    def call_back(self, watch: Watch, callback: ChangeCallback) -> None:
+        """Tell a callback of the changes, one after another, until the watch ends."""
+        task = asyncio.create_task(call_back(watch, callback))
+        self._callbacks.add(task)
+        task.add_done_callback(self._callbacks.discard)
+
+    def _initial(self, row: VariableRow) -> VariableChange:
+        value = self.values.value_of(row)
+        return VariableChange(
+            session_id=row.session_id,
+            name=row.name,
+            kind="initial",
+            value=value,
+            old_value=None,
+            version=row.version,
+            updated_at=moment(row.updated_at),
+            updated_by=row.updated_by,
+        )
+
+    def _tell(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            before, after = change.before, change.after
+            row = after or before
+            if row is None or not self._watchers.of(row.session_id):
+                continue
+            if before is not None and after is not None and is_same(before.value, after.value):
+                continue  # nothing that a watcher could see
+            self._watchers.publish(self._change(change, row))
+
+    def _change(self, change: Change, row: VariableRow) -> VariableChange:
+        before, after = change.before, change.after
+        return VariableChange(
+            session_id=row.session_id,
+            name=row.name,
+            kind="created" if before is None else "deleted" if after is None else "updated",
+            value=None if after is None else self.values.value_of(after),
+            old_value=None if before is None else self.values.value_of(before),
+            version=change.version,
+            updated_at=moment(row.updated_at),
+            updated_by=row.updated_by,
+        )
+
+    async def _look_for_others(self) -> None:
+        """Tell of what other hosts have written."""
+        seen = ""
+        while self._watchers:
+            await asyncio.sleep(_LOOK)
+            with contextlib.suppress(BridgeError):  # to be tried again
+                version = await self._storage.foreign_version()
+                if version != seen:
+                    for session_id in self._watchers.sessions():
+                        await self._look_at(session_id)
+                    seen = version
+        self._looking = None
+
+    async def _look_at(self, session_id: str) -> None:
+        for watch in self._watchers.of(session_id):
+            try:
+                rows = await self._watched_rows(watch)
+            except SessionNotFound:
+                self._watchers.end(session_id)
+                return
+            watch.catch_up(map(self._initial, rows), moment(self._sessions.now()))
+
+    async def _watched_rows(self, watch: Watch) -> list[VariableRow]:
+        return await self.read(watch.session_id, lambda tx, gate: _watched(tx, gate, watch))
+
+    async def _session_closed(self, session_id: str) -> None:
+        self._watchers.end(session_id)
+
+
+def visible(tx: ReadTransaction, gate: Gate, name: str) -> VariableRow | None:
+    """What reading a name in a session finds: its own variable, else the global one."""
+    own = find(tx, gate.session_id, name, gate.now)
+    if own is not None or gate.session_id == GLOBAL_SESSION:
+        return own
+    return find(tx, GLOBAL_SESSION, name, gate.now)
+
+
+def _watched(tx: ReadTransaction, gate: Gate, watch: Watch) -> list[VariableRow]:
+    names = watch.names
+    if names is None:
+        rows = tx.scan(VARIABLES.span(gate.session_id))
+        return [row for row in rows if row.expires is None or row.expires > gate.now]
+    found = (find(tx, gate.session_id, name, gate.now) for name in sorted(names))
+    return [row for row in found if row is not None]
+
+
+def _delete_all(tx: Transaction, session_id: str) -> None:
+    tx.delete_span(VARIABLES.span(session_id))
+    tx.delete_span(HISTORY.span(session_id))

@@ -1,0 +1,157 @@
+"""Variables as they are stored, and as users see them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from snakepit_grpc_bridge.storage import Table
+
+__all__ = [
+    "HISTORY",
+    "VARIABLES",
+    "HistoryRow",
+    "Kind",
+    "Variable",
+    "VariableChange",
+    "VariableRow",
+    "VariableVersion",
+]
+
+
+Kind = Literal["initial", "created", "updated", "deleted"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variable:
+    """A variable as it was when it was read; changing what it holds changes nothing in the store.
+
+    Attributes:
+        session_id: the session it belongs to, "global" for those that every session sees.
+        name: its name, unique in its session.
+        type: the name of its type.
+        value: its value.
+        version: 0 when created, one more with each write; also over deletion and creation anew.
+        created_at: when it was created, in UTC.
+        updated_at: when it was last written, in UTC.
+        updated_by: who wrote it last: a worker's id, or None for the host.
+        constraints: what its values must keep.
+        metadata: plain data of the caller's.
+        inferred: whether the type was taken from the first value rather than declared.
+        read_only: whether it can't be written.
+        expires: when it is gone if it is not written until then; None for never.
+    """
+
+    session_id: str
+    name: str
+    type: str
+    value: Any
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    updated_by: str | None
+    constraints: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    inferred: bool
+    read_only: bool
+    expires: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VariableVersion:
+    """An earlier state of a variable.
+
+    Attributes:
+        version: its number.
+        type: the name of the type that it had.
+        value: the value that it had; None also where it was deleted or the value was not kept.
+        updated_at: when it was written, in UTC.
+        updated_by: who wrote it: a worker's id, or None for the host.
+        deleted: whether this is the deletion of the variable.
+        kept: whether the value was kept; values of more than 64 KiB are not.
+    """
+
+    version: int
+    type: str
+    value: Any
+    updated_at: datetime
+    updated_by: str | None
+    deleted: bool
+    kept: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VariableChange:
+    """What a watcher is told.
+
+    Attributes:
+        session_id: the session of the variable.
+        name: its name.
+        kind: "initial" for what there was when the watch began.
+        value: its value now, None if it was deleted.
+        old_value: the value before, as the watcher knows it.
+        version: its version now.
+        updated_at: when it was written, in UTC.
+        updated_by: who wrote it: a worker's id, or None for the host.
+        missed: how many changes between ``old_value`` and ``value`` the watcher was too slow for.
+    """
+
+    session_id: str
+    name: str
+    kind: Kind
+    value: Any
+    old_value: Any
+    version: int
+    updated_at: datetime
+    updated_by: str | None
+    missed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VariableRow:
+    """A variable. ``value`` is in the plain form of its type, ``size`` about its bytes."""
+
+    session_id: str
+    name: str
+    type: str
+    version: int
+    created_at: float
+    updated_at: float
+    updated_by: str | None
+    inferred: bool
+    read_only: bool
+    ttl: float | None
+    expires: float | None
+    size: int
+    value: Any
+    constraints: Any
+    metadata: Any
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """A state that a variable had before its present one, or its deletion."""
+
+    session_id: str
+    name: str
+    version: int
+    type: str
+    updated_at: float
+    updated_by: str | None
+    deleted: bool
+    kept: bool
+    value: Any
+
+
+VARIABLES: Final = Table(
+    "variables",
+    VariableRow,
+    key=("session_id", "name"),
+    indexes={"expiry": ("expires",)},
+    values=("value", "constraints", "metadata"),
+)
+HISTORY: Final = Table(
+    "variable_history", HistoryRow, key=("session_id", "name", "version"), values=("value",)
+)

@@ -1,0 +1,108 @@
+"""The variables of a call's session, as code in a worker sees them. Worker side."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any, Final
+
+import snakepit
+from snakepit_grpc_bridge.call_state import current_state
+from snakepit_grpc_bridge.errors import UnsupportedType, VariableNotFound
+from snakepit_grpc_bridge.variables.call_view import Found, State
+from snakepit_grpc_bridge.variables.types import TypeRegistry
+from snakepit_grpc_bridge.variables.types.plain import copy_plain
+from snakepit_grpc_bridge.variables.types.secret import Secret
+from snakepit_grpc_bridge.variables.worker_cache import VariableCache
+
+__all__ = ["WorkerVariables", "variables"]
+
+_GET: Final = "variables.get"
+_PUT: Final = "variables.put"
+MISSING: Final[Any] = object()
+
+
+class WorkerVariables:
+    """Reads and writes the variables of whatever session the current call belongs to."""
+
+    def __init__(self) -> None:
+        self._types = TypeRegistry()
+        self._cache = VariableCache()
+        # Threads of a command read, too.
+        self._lock = threading.Lock()
+
+    def get(self, name: str, default: Any = MISSING) -> Any:
+        """A variable's value; asks the host only for what is not kept."""
+        call = snakepit.current_call()
+        found = self._kept(call, name)
+        if found is None:
+            found = self._keep(name, call.call_host(_GET, _request(name, default)))
+        return self._value(name, found, default)
+
+    async def aget(self, name: str, default: Any = MISSING) -> Any:
+        """As :meth:`get`, for async code."""
+        call = snakepit.current_call()
+        found = self._kept(call, name)
+        if found is None:
+            found = self._keep(name, await call.acall_host(_GET, _request(name, default)))
+        return self._value(name, found, default)
+
+    def put(self, name: str, value: Any) -> None:
+        """Write a variable."""
+        call = snakepit.current_call()
+        self._keep(name, call.call_host(_PUT, {"name": name, "value": _plain(value)}))
+
+    async def aput(self, name: str, value: Any) -> None:
+        """As :meth:`put`, for async code."""
+        call = snakepit.current_call()
+        self._keep(name, await call.acall_host(_PUT, {"name": name, "value": _plain(value)}))
+
+    # --- how ---------------------------------------------------------------------------------
+
+    def _kept(self, call: snakepit.CallContext, name: str) -> Found | None:
+        state = current_state(call)
+        if state is None:
+            return None
+        with self._lock:
+            return self._cache.get(name, state)
+
+    def _keep(self, name: str, answer: Any) -> Found:
+        type_name, value, keeps, state = answer
+        found = Found(type_name, self._stored(type_name, value), keeps, State(*state))
+        with self._lock:
+            self._cache.put(name, found)
+        return found
+
+    def _stored(self, type_name: str | None, plain: Any) -> Any:
+        if type_name is None or plain is None:
+            return plain
+        if type_name == "secret":
+            return Secret(plain)
+        kind = self._types.find(type_name)
+        # A type that the host has registered is not known here: its plain form is what there is.
+        return plain if kind is None or kind.from_plain is None else kind.from_plain(plain)
+
+    def _value(self, name: str, found: Found, default: Any) -> Any:
+        if found.type is None:
+            if default is MISSING:
+                session = snakepit.current_call().session_id or "global"
+                raise VariableNotFound.of(name, session, [])
+            return default
+        kind = self._types.find(found.type)
+        if kind is None:
+            return copy_plain(found.value)
+        return found.value if kind.copy is None or found.value is None else kind.copy(found.value)
+
+
+def _request(name: str, default: Any) -> Mapping[str, Any]:
+    return {"name": name, "required": default is MISSING}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Secret):
+        raise UnsupportedType("a secret is written by the host only; register a tool that does it")
+    return value
+
+
+#: Those of this process.
+variables: Final = WorkerVariables()

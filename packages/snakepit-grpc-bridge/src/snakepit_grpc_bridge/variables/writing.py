@@ -1,0 +1,346 @@
+"""What writing does to the variables of a session. Pure, but for the transaction it is given."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from snakepit_grpc_bridge.errors import (
+    ReadOnlyVariable,
+    ValidationFailed,
+    VariableConflict,
+    VariableExists,
+    VariableNotFound,
+)
+from snakepit_grpc_bridge.sessions.gate import Gate, Taken
+from snakepit_grpc_bridge.storage import ReadTransaction, Transaction
+from snakepit_grpc_bridge.variables.names import check_variable_name
+from snakepit_grpc_bridge.variables.rows import HISTORY, VARIABLES, HistoryRow, VariableRow
+from snakepit_grpc_bridge.variables.sizes import size_of
+from snakepit_grpc_bridge.variables.types import Declaration
+from snakepit_grpc_bridge.variables.values import Values, place_of
+
+__all__ = ["ANY_VERSION", "Change", "Writing", "find", "known_names"]
+
+#: Earlier states of a variable that are kept.
+HISTORY_LIMIT: Final = 100
+#: Bytes of a value that is kept as an earlier state.
+HISTORY_VALUE_BYTES: Final = 1 << 16
+
+ANY_VERSION: Final = -1
+
+
+class Change(NamedTuple):
+    """A row before and after; None for no row. ``version`` is the one after."""
+
+    before: VariableRow | None
+    after: VariableRow | None
+    version: int
+
+
+def find(tx: ReadTransaction, session_id: str, name: str, now: float) -> VariableRow | None:
+    """The session's own variable of that name, if it has one that has not expired."""
+    row = tx.get(VARIABLES, session_id, name)
+    return None if row is None or _has_expired(row, now) else row
+
+
+def known_names(tx: ReadTransaction, *session_ids: str) -> list[str]:
+    """The names of the variables of sessions, for errors."""
+    rows = (row for session_id in session_ids for row in tx.scan(VARIABLES.span(session_id)))
+    return sorted({row.name for row in rows})
+
+
+def _has_expired(row: VariableRow, now: float) -> bool:
+    return row.expires is not None and row.expires <= now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a new variable is declared with."""
+
+    constraints: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    read_only: bool = False
+    ttl: float | None = None
+
+
+class Writing:
+    """The writes of one transaction to the variables of one session.
+
+    ``by`` is who writes. ``changes`` is what was written so far; ``finish`` has to be called at the
+    end.
+    """
+
+    def __init__(self, tx: Transaction, gate: Gate, values: Values, by: str | None) -> None:
+        self._tx = tx
+        self._gate = gate
+        self._values = values
+        self._by = by
+        self._use = gate.enter(tx)
+        self.changes: list[Change] = []
+        # What had expired, and is replaced.
+        self._expired: list[VariableRow] = []
+
+    def find(self, name: str) -> VariableRow | None:
+        """The session's own variable of that name."""
+        return find(self._tx, self._gate.session_id, name, self._gate.now)
+
+    def require(self, name: str) -> VariableRow:
+        """As :meth:`find`.
+
+        Raises:
+            VariableNotFound: there is none.
+        """
+        row = self.find(name)
+        if row is None:
+            session_id = self._gate.session_id
+            raise VariableNotFound.of(name, session_id, known_names(self._tx, session_id))
+        return row
+
+    def require_version(self, name: str, expected: int | None) -> None:
+        """Refuse to go on if a variable is in another version; None stands for no variable.
+
+        Raises:
+            VariableConflict: it is.
+        """
+        self._require_version(name, self.find(name), expected)
+
+    # --- one variable ----------------------------------------------------------------------------
+
+    def create(
+        self, name: str, type_name: str, value: Any, options: Options, *, overwrite: bool
+    ) -> VariableRow:
+        """Declare a variable.
+
+        Raises:
+            VariableExists: there is one, and it is not to be overwritten.
+            ReadOnlyVariable: there is one that can't be overwritten.
+        """
+        check_variable_name(name)
+        before = self.find(name)
+        if before is not None and not overwrite:
+            raise VariableExists(
+                f"session {before.session_id!r} has a variable {name!r} already; change it with "
+                "set or put, or replace it with create(..., overwrite=True)",
+                details={"session_id": before.session_id, "name": name},
+            )
+        if before is not None:
+            _require_writable(before)
+        row = self._new(name, type_name, value, options, inferred=False)
+        version = self._last_version(name, before) + 1
+        return self._store(before, dataclasses.replace(row, version=version))
+
+    def put(self, name: str, value: Any, expected: int | None = ANY_VERSION) -> VariableRow:
+        """Write a variable, or create it with the type of the value.
+
+        Raises:
+            VariableConflict: it is not in the ``expected`` version (None: it is not to be there).
+        """
+        check_variable_name(name)
+        before = self.find(name)
+        self._require_version(name, before, expected)
+        if before is not None:
+            return self.write(before, value)
+        type_name = self._values.types.infer(value)
+        row = self._new(name, type_name, value, Options(), inferred=True)
+        version = self._last_version(name, None) + 1
+        return self._store(None, dataclasses.replace(row, version=version))
+
+    def write(
+        self,
+        before: VariableRow,
+        value: Any,
+        *,
+        expected: int | None = ANY_VERSION,
+        metadata: Mapping[str, Any] = MappingProxyType({}),
+    ) -> VariableRow:
+        """Write a variable that exists; ``metadata`` is merged into its own.
+
+        Raises:
+            VariableConflict: it is not in the ``expected`` version.
+            ReadOnlyVariable: it can't be written.
+            ValidationFailed: the value does not fit.
+        """
+        self._require_version(before.name, before, expected)
+        _require_writable(before)
+        type_name = before.type
+        if before.inferred and type_name == "integer" and isinstance(value, float):
+            type_name = "float"  # temperature = 1 was no promise of whole numbers
+        declaration = self._values.declaration(type_name, before.constraints)
+        plain = self._plain(declaration, value, place_of(before))
+        now = self._gate.now
+        return self._store(
+            before,
+            dataclasses.replace(
+                before,
+                type=type_name,
+                version=before.version + 1,
+                updated_at=now,
+                updated_by=self._by,
+                expires=None if before.ttl is None else now + before.ttl,
+                size=size_of(plain),
+                value=plain,
+                metadata={**before.metadata, **metadata},
+            ),
+        )
+
+    def delete(self, name: str, expected: int | None = ANY_VERSION) -> bool:
+        """Delete a variable; whether there was one.
+
+        Raises:
+            VariableConflict: it is not in the ``expected`` version.
+        """
+        before = self.find(name)
+        self._require_version(name, before, expected)
+        if before is not None:
+            self._delete(before)
+        return before is not None
+
+    def delete_expired(self, name: str) -> None:
+        """Delete a variable whose time is over, if it still is."""
+        row = self._tx.get(VARIABLES, self._gate.session_id, name)
+        if row is not None and _has_expired(row, self._gate.now):
+            self._delete(row)
+
+    def _delete(self, before: VariableRow) -> None:
+        name, version = before.name, before.version + 1
+        self._tx.delete(VARIABLES, before.session_id, name)
+        self._remember(before)
+        self._tx.put(
+            HISTORY,
+            HistoryRow(
+                session_id=before.session_id,
+                name=name,
+                version=version,
+                type=before.type,
+                updated_at=self._gate.now,
+                updated_by=self._by,
+                deleted=True,
+                kept=False,
+                value=None,
+            ),
+        )
+        self.changes.append(Change(before, None, version))
+
+    def roll_back(self, name: str, version: int) -> VariableRow:
+        """Write a variable with the value that it had in an earlier version.
+
+        Raises:
+            ValidationFailed: that version is not known any more, or its value was not kept.
+        """
+        before = self.require(name)
+        state = self._tx.get(HISTORY, before.session_id, name, version)
+        if state is None or state.deleted or not state.kept:
+            raise ValidationFailed(
+                f"there is no value of version {version} of variable {name!r} to go back to; see "
+                "history() for what is kept",
+                details={"name": name, "version": version},
+            )
+        value = self._values.from_store(state.type, {}, state.value, place_of(before))
+        return self.write(before, value)
+
+    def finish(self) -> int:
+        """Note the changes in the session; return its revision.
+
+        Raises:
+            QuotaExceeded: it would hold too much.
+        """
+        if not self.changes:
+            return self._use.revision
+        gone = [*(change.before for change in self.changes), *self._expired]
+        come = [change.after for change in self.changes]
+        taken = Taken(
+            variables=sum(row is not None for row in come) - sum(row is not None for row in gone),
+            bytes=sum(map(_size, come)) - sum(map(_size, gone)),
+        )
+        self._gate.change(self._tx, self._use, taken)
+        return self._use.revision + 1
+
+    # --- how ---------------------------------------------------------------------------------
+
+    def _new(
+        self, name: str, type_name: str, value: Any, options: Options, *, inferred: bool
+    ) -> VariableRow:
+        declaration = self._values.types.declare(type_name, options.constraints)
+        session_id, now = self._gate.session_id, self._gate.now
+        plain = self._plain(declaration, value, f"{session_id}/{name}")
+        return VariableRow(
+            session_id=session_id,
+            name=name,
+            type=type_name,
+            version=0,
+            created_at=now,
+            updated_at=now,
+            updated_by=self._by,
+            inferred=inferred,
+            read_only=options.read_only,
+            ttl=options.ttl,
+            expires=None if options.ttl is None else now + options.ttl,
+            size=size_of(plain),
+            value=plain,
+            constraints=dict(declaration.constraints),
+            metadata=dict(options.metadata),
+        )
+
+    def _plain(self, declaration: Declaration[Any], value: Any, place: str) -> Any:
+        return self._values.to_store(declaration, declaration.read(value), place)
+
+    def _store(self, before: VariableRow | None, after: VariableRow) -> VariableRow:
+        if before is not None:
+            self._remember(before)
+        self._tx.put(VARIABLES, after)
+        self.changes.append(Change(before, after, after.version))
+        return after
+
+    def _remember(self, row: VariableRow) -> None:
+        kept = row.size <= HISTORY_VALUE_BYTES
+        self._tx.put(
+            HISTORY,
+            HistoryRow(
+                session_id=row.session_id,
+                name=row.name,
+                version=row.version,
+                type=row.type,
+                updated_at=row.updated_at,
+                updated_by=row.updated_by,
+                deleted=False,
+                kept=kept,
+                value=row.value if kept else None,
+            ),
+        )
+        oldest = row.version + 1 - HISTORY_LIMIT
+        if oldest > 0:
+            self._tx.delete(HISTORY, row.session_id, row.name, oldest - 1)
+
+    def _last_version(self, name: str, before: VariableRow | None) -> int:
+        """So that a variable that is created anew can't be taken for what it was before."""
+        if before is not None:
+            return before.version
+        session_id = self._gate.session_id
+        expired = self._tx.get(VARIABLES, session_id, name)
+        if expired is not None:
+            self._expired.append(expired)
+            return expired.version
+        last = self._tx.scan(HISTORY.span(session_id, name), limit=1, reverse=True)
+        return last[0].version if last else -1
+
+    def _require_version(self, name: str, row: VariableRow | None, expected: int | None) -> None:
+        actual = None if row is None else row.version
+        if expected not in (ANY_VERSION, actual):
+            raise VariableConflict.of(name, self._gate.session_id, expected=expected, actual=actual)
+
+
+def _require_writable(row: VariableRow) -> None:
+    if row.read_only:
+        raise ReadOnlyVariable(
+            f"variable {row.name!r} of session {row.session_id!r} was created read-only; delete "
+            "it, or write another one",
+            details={"session_id": row.session_id, "name": row.name},
+        )
+
+
+def _size(row: VariableRow | None) -> int:
+    return 0 if row is None else row.size
