@@ -150,7 +150,7 @@ def test_a_sessions_variable_hides_the_global_one_also_in_the_worker(client: dsp
 
 
 def test_a_session_ends_with_its_variables(client: dspex.Client) -> None:
-    session = client.start_session(user="ada")
+    session = client.start_session(metadata={"user": "ada"})
     client.set_session_variable(session.id, "x", 1)
     session.close()
     session.close()

@@ -7,12 +7,10 @@ import pytest
 
 from snakepit_grpc_bridge.dspy.options import lm_options
 from snakepit_grpc_bridge.errors import ValidationFailed
-from snakepit_grpc_bridge.sessions import SessionService
-from snakepit_grpc_bridge.variables import VariableService
 
 
 def options(config: dict[str, Any], *, more: bool = False) -> dict[str, Any]:
-    return lm_options([], [], config, more=more)
+    return lm_options({}, {}, config, more=more)
 
 
 @pytest.mark.parametrize(
@@ -63,13 +61,8 @@ def test_only_a_provider_may_know_further_options() -> None:
     assert options({"reasoning_effort": "low"}, more=True) == {"reasoning_effort": "low"}
 
 
-async def test_variables_are_checked_alike() -> None:
-    sessions = SessionService()
-    variables = VariableService(sessions)
-    await sessions.start("s")
-    await variables.put("s", "ml_bogus", 1)
-    await variables.put("s", "mood", "not an option")
-    own = await variables.list("s")
-    assert lm_options(own, [], None, more=True) == {"bogus": 1}
+def test_variables_are_checked_alike() -> None:
+    own = {"ml_bogus": 1, "mood": "not an option"}
+    assert lm_options(own, {}, None, more=True) == {"bogus": 1}
     with pytest.raises(ValidationFailed, match=r"'bogus' .*from the variables"):
-        lm_options(own, [], None, more=False)
+        lm_options(own, {}, None, more=False)

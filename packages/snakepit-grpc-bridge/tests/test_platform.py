@@ -24,6 +24,7 @@ from snakepit_grpc_bridge.errors import (
     SessionLost,
     SessionNotFound,
     SignatureInvalid,
+    StorageUnavailable,
     ToolExecutionFailed,
     ValidationFailed,
 )
@@ -235,7 +236,10 @@ async def test_a_sessions_calls_wait_for_the_worker_that_keeps_its_instances() -
             await done.wait()
 
         await platform.tools.register("wait", wait)
-        async with platform.sessions.open() as session, platform.sessions.open() as other:
+        async with (
+            platform.sessions.open(concurrency=2) as session,
+            platform.sessions.open() as other,
+        ):
             counter = await platform.dspy.create_instance(
                 "bridge_programs.Counter", session_id=session.id
             )
@@ -423,7 +427,7 @@ async def test_a_platform_is_entered_once_and_closes_twice() -> None:
         os.kill(pid or 0, signal.SIGCONT)
     with pytest.raises(PoolClosed):
         await platform.start()
-    with pytest.raises(PoolClosed):
+    with pytest.raises(StorageUnavailable, match="or the platform"):
         await platform.dspy.predict("a -> b", {"a": 1})
 
 

@@ -1,0 +1,215 @@
+"""What the tests of variables and tools run in worker processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+import snakepit
+from snakepit_grpc_bridge import worker
+from snakepit_grpc_bridge.variables.types import Secret
+
+KEPT_BY_THE_PROCESS: list[str] = []
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def keep(text: str) -> list[str]:
+    """Change something that belongs to the process."""
+    KEPT_BY_THE_PROCESS.append(text)
+    return KEPT_BY_THE_PROCESS
+
+
+# --- variables ------------------------------------------------------------------------------------
+
+
+def read(name: str) -> Any:
+    return worker.get_variable(name)
+
+
+def read_or(name: str, default: Any) -> Any:
+    return worker.get_variable(name, default)
+
+
+def write(name: str, value: Any) -> None:
+    worker.set_variable(name, value)
+
+
+def write_and_read(name: str, value: Any) -> Any:
+    worker.set_variable(name, value)
+    return worker.get_variable(name)
+
+
+async def read_and_write_async(name: str, value: Any) -> Any:
+    before = await worker.aget_variable(name, None)
+    await worker.aset_variable(name, value)
+    return [before, await worker.aget_variable(name)]
+
+
+def describe(name: str) -> dict[str, Any]:
+    """What kind of thing a worker gets for a variable, and whether it could change it."""
+    value = worker.get_variable(name)
+    if isinstance(value, np.ndarray):
+        return {
+            "type": "ndarray",
+            "dtype": value.dtype.str,
+            "shape": list(value.shape),
+            "fortran": value.flags.f_contiguous and not value.flags.c_contiguous,
+            "writeable": value.flags.writeable,
+            "sum": complex(value.sum()) if value.dtype.kind in "cf" else int(value.sum()),
+        }
+    if isinstance(value, Secret):
+        return {"type": "Secret", "text": repr(value), "inside": value.reveal()}
+    return {"type": type(value).__name__, "value": value}
+
+
+def change_what_was_read(name: str) -> Any:
+    worker.get_variable(name).append("changed")
+    return worker.get_variable(name)
+
+
+def questions_for(names: list[str]) -> int:
+    """Read variables one after another; how many questions to the host that took."""
+    asked = _count_questions()
+    for name in names:
+        worker.get_variable(name, None)
+    return asked()
+
+
+def _count_questions() -> Callable[[], int]:
+    call = snakepit.current_call()
+    seen: list[str] = []
+    ask = type(call).call_host
+
+    def counting(self: Any, name: str, *args: Any, **options: Any) -> Any:
+        seen.append(name)
+        return ask(self, name, *args, **options)
+
+    type(call).call_host = counting  # type: ignore[method-assign]
+
+    def stop() -> int:
+        type(call).call_host = ask  # type: ignore[method-assign]
+        return len(seen)
+
+    return stop
+
+
+def read_in_threads(name: str, count: int) -> list[Any]:
+    found: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(worker.get_variable(name)))
+        for _ in range(count)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def add(name: str) -> int:
+    """Add one, as code does that knows of nobody else."""
+    value = worker.get_variable(name, 0) + 1
+    worker.set_variable(name, value)
+    return int(value)
+
+
+# --- tools ----------------------------------------------------------------------------------------
+
+
+def call(name: str, parameters: dict[str, Any]) -> Any:
+    return worker.call_tool(name, **parameters)
+
+
+def questions_for_calls(name: str, parameters: list[dict[str, Any]]) -> list[Any]:
+    """Call a tool several times; the results or errors, and how many questions that took."""
+    asked = _count_questions()
+    results: list[Any] = []
+    for each in parameters:
+        try:
+            results.append(worker.call_tool(name, **each))
+        except Exception as error:
+            results.append(type(error).__name__)
+    return [results, asked()]
+
+
+def stream(name: str, parameters: dict[str, Any], most: int = 1000) -> list[Any]:
+    items: list[Any] = []
+    for item in worker.stream_tool(name, **parameters):
+        items.append(item)
+        if len(items) == most:
+            break
+    return items
+
+
+async def stream_async(name: str, parameters: dict[str, Any]) -> list[Any]:
+    return [item async for item in worker.astream_tool(name, **parameters)]
+
+
+async def call_many(name: str, count: int) -> list[Any]:
+    """Call a tool so many times at once."""
+    return await asyncio.gather(*(worker.acall_tool(name, number=n) for n in range(count)))
+
+
+def dies_after_calling(name: str) -> None:
+    worker.call_tool(name)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dives(depth: int) -> int:
+    """Call the tool that calls this function, as long as there is depth left."""
+    return depth if depth == 0 else int(worker.call_tool("dive", depth=depth - 1)) + 1
+
+
+@dataclass
+class Point:
+    x: float
+    y: float = 0.0
+
+
+def distance(a: Point, b: Point, unit: Literal["m", "km"] = "m") -> dict[str, Any]:
+    """How far two points are from each other.
+
+    Args:
+        a: from there.
+        b: to there.
+        unit: of the result.
+    """
+    metres = float(np.hypot(a.x - b.x, a.y - b.y))
+    return {"distance": metres if unit == "m" else metres / 1000, "pid": os.getpid()}
+
+
+async def rate() -> float:
+    """A variable of the caller's session, doubled."""
+    return float(await worker.aget_variable("rate")) * 2
+
+
+def count_up(to: int) -> Iterator[int]:
+    """Numbers."""
+    yield from range(to)
+
+
+async def count_down(start: int) -> AsyncIterator[int]:
+    """Numbers, too."""
+    for number in range(start, 0, -1):
+        yield number
+
+
+def no_data() -> object:
+    return object()
+
+
+NOT_A_FUNCTION = Point(1.0)
+
+
+def write_secret(name: str) -> None:
+    worker.set_variable(name, Secret("mine"))
