@@ -43,3 +43,8 @@ class Counter:
     def reset(self) -> int:
         self.value = 0
         return self.value
+
+
+def add(left: int, right: int) -> int:
+    """The sum."""
+    return left + right

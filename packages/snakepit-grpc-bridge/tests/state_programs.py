@@ -123,6 +123,33 @@ def add(name: str) -> int:
     return int(value)
 
 
+def count_up_variable(name: str, times: int) -> None:
+    """Add one so many times, as code does that knows of others."""
+    for _ in range(times):
+        worker.update_variable(name, lambda value: value + 1, default=0)
+
+
+async def count_up_together(name: str, writers: int, times: int) -> int:
+    """The same in so many tasks at once; the process that they ran in."""
+
+    async def count_up() -> None:
+        for _ in range(times):
+            await worker.aupdate_variable(name, lambda value: value + 1, default=0)
+
+    await asyncio.gather(*(count_up() for _ in range(writers)))
+    return os.getpid()
+
+
+def update_with(name: str, what: str) -> Any:
+    """Update a variable by a function that returns odd things."""
+    functions: dict[str, Callable[[Any], Any]] = {
+        "text": lambda _: "no number",
+        "error": lambda value: value // 0,
+        "double": lambda value: value * 2,
+    }
+    return worker.update_variable(name, functions[what])
+
+
 # --- tools ----------------------------------------------------------------------------------------
 
 

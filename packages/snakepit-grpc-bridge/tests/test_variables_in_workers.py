@@ -231,6 +231,28 @@ async def test_a_large_array_arrives_as_a_read_only_view() -> None:
         assert stored.sum() > 0
 
 
+async def test_updates_from_workers_lose_nothing() -> None:
+    async with running_platform(workers=2) as platform:
+        session = await platform.sessions.start("s", concurrency=4)
+        await asyncio.gather(
+            *(run(platform, "s", "count_up_variable", "n", 25) for _ in range(2)),
+            *(run(platform, "s", "count_up_together", "n", 5, 5) for _ in range(2)),
+        )
+        assert await platform.variables.get("s", "n") == 100
+        # The global one is what a session begins with; it writes its own.
+        await platform.variables.put(GLOBAL_SESSION, "m", 7)
+        assert await run(platform, session.id, "update_with", "m", "double") == 14
+        assert await platform.variables.get(GLOBAL_SESSION, "m") == 7
+        for what, error in {
+            "text": ValidationFailed, "error": ZeroDivisionError,
+        }.items():  # fmt: skip
+            with pytest.raises(error):
+                await run(platform, session.id, "update_with", "m", what)
+        with pytest.raises(VariableNotFound):
+            await run(platform, session.id, "update_with", "never", "double")
+        assert await platform.variables.get("s", "m") == 14
+
+
 async def test_a_session_may_have_a_process_of_its_own() -> None:
     async with running_platform() as platform:
         await platform.sessions.start("alone", isolation="session")

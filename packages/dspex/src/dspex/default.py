@@ -69,7 +69,7 @@ class DefaultClient(ToolDecorator):
 
     def _decorated(self, spec: ToolSpec) -> None:
         with self._lock:
-            if spec.name in self._tools and not spec.replace:
+            if spec.name in self._tools and not spec.options.get("replace"):
                 raise DuplicateTool(
                     f"there is a tool {spec.name!r} already; use @dspex.tool(replace=True)",
                     details={"name": spec.name},

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Coroutine, Iterator, MutableMapping
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from dspex.errors import VariableNotFound
+from dspex.errors import PoolClosed, VariableNotFound
 from dspex.loop_thread import LoopThread
 from dspex.tools import ToolDecorator, ToolSpec
 from dspex.workspace import AsyncWorkspace
+from snakepit.threads import call_in_thread
+from snakepit_grpc_bridge.variables import VariableChange, Watch
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,7 +59,11 @@ class Workspace(Face, ToolDecorator):
     get_variable = sync(AsyncWorkspace.get_variable)
     list_variables = sync(AsyncWorkspace.list_variables)
     delete_variable = sync(AsyncWorkspace.delete_variable)
+    create_variable = sync(AsyncWorkspace.create_variable)
+    read_variables_as = sync(AsyncWorkspace.read_variables_as)
+    write_variables_from = sync(AsyncWorkspace.write_variables_from)
     register_tool = sync(AsyncWorkspace.register_tool)
+    register_python_function = sync(AsyncWorkspace.register_python_function)
     unregister_tool = sync(AsyncWorkspace.unregister_tool)
     list_tools = sync(AsyncWorkspace.list_tools)
     call_tool = sync(AsyncWorkspace.call_tool)
@@ -63,10 +71,65 @@ class Workspace(Face, ToolDecorator):
     def _decorated(self, spec: ToolSpec) -> None:
         self._loop.run(self._behind._register(spec))
 
+    def watch_variables(
+        self,
+        *names: str,
+        initial: bool = True,
+        callback: Callable[[VariableChange], object] | None = None,
+    ) -> VariableWatch:
+        """As `AsyncWorkspace.watch_variables`, for a `for` loop. A callback has its own thread.
+
+        Example:
+            >>> client.set_variable("limit", 1)
+            >>> with client.watch_variables("limit") as watch:
+            ...     next(watch).value
+            1
+        """
+        told = None if callback is None else functools.partial(call_in_thread, callback)
+        watching = self._behind.watch_variables(*names, initial=initial, callback=told)
+        return VariableWatch(self._loop.run(watching), self._loop)
+
     @property
     def variables(self) -> Variables:
         """The variables as a mapping: `variables["temperature"] = 0.2`."""
         return Variables(self)
+
+
+class VariableWatch(Face):
+    """The changes of variables, from the moment it was made. Waits for the next one; ends with its
+    session, its client, or `close()`, also when another thread waits for a change.
+    """
+
+    _behind: Watch
+
+    def close(self) -> None:
+        """Watch no more. Idempotent."""
+        with contextlib.suppress(PoolClosed):  # it has ended with its client
+            self._loop.run(_close(self._behind))
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> VariableChange:
+        try:
+            return self._loop.run(anext(self._behind))
+        except (StopAsyncIteration, PoolClosed):
+            raise StopIteration from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+async def _close(watch: Watch) -> None:
+    watch.close()
 
 
 class Variables(MutableMapping[str, Any]):

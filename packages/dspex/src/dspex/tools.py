@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, Unpack, overload
+
+from snakepit_grpc_bridge.tools import ToolOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -16,8 +18,7 @@ class ToolSpec:
 
     name: str
     function: Callable[..., Any]
-    description: str | None
-    replace: bool
+    options: ToolOptions
 
 
 class ToolDecorator(ABC):
@@ -31,7 +32,7 @@ class ToolDecorator(ABC):
     def tool(self, function: F, /) -> F: ...
     @overload
     def tool(
-        self, /, *, name: str | None = None, description: str | None = None, replace: bool = False
+        self, /, *, name: str | None = None, **options: Unpack[ToolOptions]
     ) -> Callable[[F], F]: ...
     def tool(
         self,
@@ -39,13 +40,12 @@ class ToolDecorator(ABC):
         /,
         *,
         name: str | None = None,
-        description: str | None = None,
-        replace: bool = False,
+        **options: Unpack[ToolOptions],
     ) -> Any:
         """Register a function as a tool; it stays usable as a function.
 
         Without arguments the tool has the function's name and, as its description, the first line
-        of its docstring. The errors are those of `register_tool`.
+        of its docstring. The options and errors are those of `register_tool`.
 
         Example:
             >>> @client.tool
@@ -56,14 +56,7 @@ class ToolDecorator(ABC):
 
         def register(decorated: F) -> F:
             own_name: str = getattr(decorated, "__name__", type(decorated).__name__)
-            self._decorated(
-                ToolSpec(
-                    name=name or own_name,
-                    function=decorated,
-                    description=description,
-                    replace=replace,
-                )
-            )
+            self._decorated(ToolSpec(name=name or own_name, function=decorated, options=options))
             return decorated
 
         return register if function is None else register(function)

@@ -11,7 +11,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, Unpack
 
 from dspex import patterns
 from dspex.errors import OutputFieldMissing
@@ -19,6 +19,8 @@ from dspex.prediction import Answer, Prediction
 from dspex.tools import ToolSpec
 from snakepit.options import seconds
 from snakepit_grpc_bridge import Platform
+from snakepit_grpc_bridge.tools import ToolOptions
+from snakepit_grpc_bridge.variables import ChangeCallback, VariableOptions, Watch
 
 T = TypeVar("T")
 Signature = str | Mapping[str, Any]
@@ -208,6 +210,35 @@ class AsyncWorkspace(ABC):
         """
         await self.platform.variables.put(self._home, name, value)
 
+    async def create_variable(
+        self,
+        name: str,
+        type: str,  # noqa: A002 - the word users know it by
+        value: Any,
+        **options: Unpack[VariableOptions],
+    ) -> None:
+        """Declare a variable with a type and constraints, which each later value has to keep.
+
+        Args:
+            type: such as `"float"`, `"choice"` or `"embedding"`.
+            constraints: such as `{"min": 0, "max": 2}`, by the type.
+            metadata: plain data to keep with it.
+            read_only: it can't be written, only deleted.
+            ttl: seconds after its last write when it is gone.
+            overwrite: replace one of that name.
+
+        Raises:
+            VariableExists: there is one of that name.
+            UnsupportedType: there is no such type.
+            ValidationFailed: the name, the value or a constraint is wrong.
+
+        Example:
+            >>> client.create_variable("limit", "integer", 10, constraints={"max": 100})
+            >>> client.variables["limit"]
+            10
+        """
+        await self.platform.variables.create(self._home, name, type, value, **options)
+
     async def get_variable(self, name: str, default: Any = MISSING) -> Any:
         """Return a variable's value, or the default if one is given and there is no such variable.
 
@@ -227,33 +258,100 @@ class AsyncWorkspace(ABC):
         """Delete a variable of this workspace's own; say whether there was one."""
         return await self.platform.variables.delete(self._home, name)
 
+    async def read_variables_as(self, model: type[T]) -> T:
+        """Return an instance of a dataclass or pydantic model whose fields are variables.
+
+        Raises:
+            ValidationFailed: a field without default has no variable, or the class refuses a value.
+
+        Example:
+            >>> from dataclasses import dataclass
+            >>> @dataclass
+            ... class Search:
+            ...     query: str
+            ...     limit: int = 10
+            >>> with client.start_session() as session:
+            ...     session.variables["query"] = "snakes"
+            ...     session.read_variables_as(Search)
+            Search(query='snakes', limit=10)
+        """
+        return await self.platform.variables.read_as(self._home, model)
+
+    async def write_variables_from(self, instance: object) -> None:
+        """Write the fields of a dataclass or pydantic model as variables, all or none of them.
+
+        Raises:
+            ValidationFailed: it is neither, or a value does not fit its variable.
+        """
+        await self.platform.variables.write_from(self._home, instance)
+
+    async def watch_variables(
+        self, *names: str, initial: bool = True, callback: ChangeCallback | None = None
+    ) -> Watch:
+        """Watch variables of this workspace's own, by name or all of them.
+
+        Iterate over what it returns, with `async for`: it ends when the session does or the watch
+        is closed. What there is already comes first, unless `initial` is False. No change is
+        missed, a write of an equal value is none. A `callback` is told instead of an iterator, on
+        the platform's loop.
+
+        Example:
+            >>> async with dspex.AsyncClient() as client:
+            ...     await client.set_variable("limit", 1)
+            ...     async with await client.watch_variables("limit") as watch:
+            ...         async for change in watch:
+            ...             break
+            >>> change.kind, change.value
+            ('initial', 1)
+        """
+        return await self.platform.variables.watch(
+            self._home, *names, initial=initial, callback=callback
+        )
+
     # --- tools ---------------------------------------------------------------------------------
 
     async def register_tool(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        *,
-        description: str | None = None,
-        replace: bool = False,
+        self, name: str, function: Callable[..., Any], **options: Unpack[ToolOptions]
     ) -> None:
         """Let programs in the workers call `function`, which runs in this process.
 
-        A plain function runs in a thread, a coroutine function on the platform's loop. A client's
-        tools are visible in every session.
+        A plain function runs in a thread, a coroutine function on the platform's loop, and a
+        generator gives its items one by one. A client's tools are visible in every session.
+
+        Args:
+            description: what it does; by default its docstring says so.
+            replace: take the place of one of that name.
+            timeout: seconds that a call of it may take.
+            concurrency: how many calls of it run at a time.
+            idempotent: running it twice does no harm.
+            allow: patterns of the ids of the sessions that may call it.
+            metadata: plain data to keep with it.
 
         Raises:
             DuplicateTool: there is one of that name; pass `replace=True`.
             ValidationFailed: the name is no valid one, or the function can't be called with names.
         """
-        await self.platform.tools.register(
-            name, function, session_id=self._home, description=description, replace=replace
+        await self.platform.tools.register(name, function, session_id=self._home, **options)
+
+    async def register_python_function(
+        self, name: str, path: str, **options: Unpack[ToolOptions]
+    ) -> None:
+        """Let programs call a function of the workers, `"package.module:function"`, as a tool.
+
+        It is looked up now, runs where its session's calls run, and has to be inside the setting
+        `import_allow`. The options are those of `register_tool`.
+
+        Raises:
+            NotAllowed: the path is outside `import_allow`.
+            ValidationFailed: there is no such function.
+            DuplicateTool: there is a tool of that name.
+        """
+        await self.platform.tools.register_python_function(
+            name, path, session_id=self._home, **options
         )
 
     async def _register(self, spec: ToolSpec) -> None:
-        await self.register_tool(
-            spec.name, spec.function, description=spec.description, replace=spec.replace
-        )
+        await self.register_tool(spec.name, spec.function, **spec.options)
 
     async def unregister_tool(self, name: str) -> bool:
         """Remove a tool; say whether there was one."""
@@ -270,6 +368,7 @@ class AsyncWorkspace(ABC):
             ToolNotFound: nothing of that name is registered.
             ValidationFailed: a parameter is missing or unknown; the tool did not run.
             ToolExecutionFailed: the tool raised; its error is the cause.
+            StreamingNotSupported: it gives its items one by one: `platform.tools.stream`.
         """
         return await self.platform.tools.call(name, parameters, self._home)
 

@@ -12,6 +12,7 @@ from snakepit_grpc_bridge.tools.schema import plain_result
 from snakepit_grpc_bridge.tools.service import ToolService
 from snakepit_grpc_bridge.variables.access import VariableAccess
 from snakepit_grpc_bridge.variables.call_view import Found
+from snakepit_grpc_bridge.variables.writing import ANY_VERSION
 
 __all__ = ["host_functions"]
 
@@ -31,10 +32,11 @@ def host_functions(
             raise await variables.missing(session_id, name)
         return _as_list(found)
 
-    async def put_variable(call: snakepit.HostCall, name: str, value: Any) -> list[Any]:
-        return _as_list(
-            await variables.put_from_worker(_session_of(call), name, value, call.worker_id)
-        )
+    async def put_variable(
+        call: snakepit.HostCall, name: str, value: Any, expected: int | None = ANY_VERSION
+    ) -> list[Any]:
+        session_id, by = _session_of(call), call.worker_id
+        return _as_list(await variables.put_from_worker(session_id, name, value, expected, by))
 
     async def describe_tool(call: snakepit.HostCall, name: str) -> dict[str, Any]:
         tool = await get_tools().get(name, session_id=_session_of(call))
@@ -66,7 +68,7 @@ def host_functions(
 
 
 def _as_list(found: Found) -> list[Any]:
-    return [found.type, found.value, found.keeps, list(found.state)]
+    return [found.type, found.value, found.version, found.keeps, list(found.state)]
 
 
 def _session_of(call: snakepit.HostCall) -> str:

@@ -20,7 +20,7 @@ an ``a``.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import snakepit
@@ -32,11 +32,13 @@ __all__ = [
     "aget_variable",
     "aset_variable",
     "astream_tool",
+    "aupdate_variable",
     "call_tool",
     "get_variable",
     "list_tools",
     "set_variable",
     "stream_tool",
+    "update_variable",
 ]
 
 
@@ -105,3 +107,26 @@ def set_variable(name: str, value: Any) -> None:
 async def aset_variable(name: str, value: Any) -> None:
     """As :func:`set_variable`, for async code."""
     await variables.aput(name, value)
+
+
+def update_variable(name: str, function: Callable[[Any], Any], default: Any = MISSING) -> Any:
+    """Replace a variable's value by ``function`` of it, and return that. No write is lost.
+
+    The value is what reading finds, the default if there is none. When somebody else has written
+    meanwhile, ``function`` is called again with what they wrote: it should be quick, and have no
+    effects of its own. What it raises is raised here, and nothing is written.
+
+    Raises: as :func:`get_variable` and :func:`set_variable`.
+
+    Example::
+
+        update_variable("visits", lambda visits: visits + 1, default=0)
+    """
+    return variables.update(name, function, default)
+
+
+async def aupdate_variable(
+    name: str, function: Callable[[Any], Any], default: Any = MISSING
+) -> Any:
+    """As :func:`update_variable`, for async code."""
+    return await variables.aupdate(name, function, default)

@@ -19,11 +19,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from snakepit_grpc_bridge.tools.records import Tool, ToolCall
+    from snakepit_grpc_bridge.tools.records import Tool, ToolCall, ToolOptions
     from snakepit_grpc_bridge.tools.schema import Parameter, Schema, read_schema
     from snakepit_grpc_bridge.tools.service import ToolService
 
-__all__ = ["Parameter", "Schema", "Tool", "ToolCall", "ToolService", "read_schema"]
+__all__ = ["Parameter", "Schema", "Tool", "ToolCall", "ToolOptions", "ToolService", "read_schema"]
 
 # Imported when first used: a worker reads schemas, and needs no service.
 _HOMES = {
@@ -31,6 +31,7 @@ _HOMES = {
     "Schema": "schema",
     "Tool": "records",
     "ToolCall": "records",
+    "ToolOptions": "records",
     "ToolService": "service",
     "read_schema": "schema",
 }

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Final, Literal
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal, TypedDict
 
 from snakepit_grpc_bridge.storage import Table
 from snakepit_grpc_bridge.tools.schema import Parameter, Schema
 
-__all__ = ["TOOLS", "TOOL_CALLS", "Tool", "ToolCall", "ToolCallRow", "ToolKind", "ToolRow"]
+__all__ = [
+    "TOOLS",
+    "TOOL_CALLS",
+    "Tool",
+    "ToolCall",
+    "ToolCallRow",
+    "ToolKind",
+    "ToolOptions",
+    "ToolRow",
+]
 
 ToolKind = Literal["host", "worker"]
+
+
+class ToolOptions(TypedDict, total=False):
+    """What a tool can be registered with; see :meth:`ToolService.register`."""
+
+    description: str | None
+    replace: bool
+    timeout: float | timedelta | None
+    concurrency: int | None
+    idempotent: bool
+    allow: Sequence[str]
+    metadata: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,7 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from snakepit_grpc_bridge.variables.explaining import Explanation
-    from snakepit_grpc_bridge.variables.rows import Variable, VariableChange, VariableVersion
+    from snakepit_grpc_bridge.variables.rows import (
+        Variable,
+        VariableChange,
+        VariableOptions,
+        VariableVersion,
+    )
     from snakepit_grpc_bridge.variables.service import VariableService
     from snakepit_grpc_bridge.variables.transactions import VariableTransaction
     from snakepit_grpc_bridge.variables.types import (
@@ -39,9 +44,10 @@ if TYPE_CHECKING:
         seal,
         unseal,
     )
-    from snakepit_grpc_bridge.variables.watching import Watch
+    from snakepit_grpc_bridge.variables.watching import ChangeCallback, Watch
 
 __all__ = [
+    "ChangeCallback",
     "Check",
     "Constraint",
     "DatasetHandle",
@@ -51,6 +57,7 @@ __all__ = [
     "TypeRegistry",
     "Variable",
     "VariableChange",
+    "VariableOptions",
     "VariableService",
     "VariableTransaction",
     "VariableType",
@@ -66,6 +73,7 @@ __all__ = [
 
 # Imported when first used: a worker needs no service.
 _HOMES = {
+    "ChangeCallback": "watching",
     "Check": "types",
     "Constraint": "types",
     "DatasetHandle": "types",
@@ -75,6 +83,7 @@ _HOMES = {
     "TypeRegistry": "types",
     "Variable": "rows",
     "VariableChange": "rows",
+    "VariableOptions": "rows",
     "VariableService": "service",
     "VariableTransaction": "transactions",
     "VariableType": "types",

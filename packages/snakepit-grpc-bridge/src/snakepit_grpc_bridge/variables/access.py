@@ -75,7 +75,7 @@ class VariableAccess:
     async def find_for_worker(self, session_id: str, name: str) -> Found:
         """A variable for a worker that serves a call of the session."""
         row, state = await self.read(session_id, lambda tx, gate: look_up(tx, gate, name))
-        return self._found(row, state)
+        return self._found(session_id, row, state)
 
     async def view_for_call(
         self, session_id: str, names: Iterable[str], prefix: str
@@ -87,27 +87,31 @@ class VariableAccess:
         own, shared = ({row.name: self.values.value_of(row) for row in rows} for rows in seen[1:])
         return seen.state, own, shared
 
-    async def put_from_worker(self, session_id: str, name: str, value: Any, by: str) -> Found:
-        """Write for a worker; what the variable is then."""
+    async def put_from_worker(
+        self, session_id: str, name: str, value: Any, expected: int | None, by: str
+    ) -> Found:
+        """Write for a worker, as :meth:`Writing.put` does; what the variable is then."""
         gate = self._sessions.gate(session_id)
 
         def transaction(tx: Transaction) -> tuple[VariableRow, State, list[Change]]:
             writing = Writing(tx, gate, self.values, by)
-            row = writing.put(name, value)
+            row = writing.put(name, value, expected)
             writing.finish()
             return row, state_of(tx, gate), writing.changes
 
         row, state, changes = await self._storage.transact(transaction)
         self._tell(changes)
-        return self._found(row, state)
+        return self._found(session_id, row, state)
 
-    def _found(self, row: VariableRow | None, state: State) -> Found:
+    def _found(self, session_id: str, row: VariableRow | None, state: State) -> Found:
         if row is None:
-            return Found(None, None, True, state)
+            return Found(None, None, None, True, state)
+        version = row.version if row.session_id == session_id else None
         if self.values.declaration(row.type, row.constraints).type.private:
             secret = self.values.value_of(row)
-            return Found(row.type, None if secret is None else secret.reveal(), False, state)
-        return Found(row.type, row.value, row.expires is None, state)
+            plain = None if secret is None else secret.reveal()
+            return Found(row.type, plain, version, False, state)
+        return Found(row.type, row.value, version, row.expires is None, state)
 
     async def missing(self, session_id: str, name: str) -> VariableNotFound:
         """The error for a variable that reading did not find."""

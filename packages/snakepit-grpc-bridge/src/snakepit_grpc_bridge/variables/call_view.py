@@ -52,11 +52,13 @@ class CallView(NamedTuple):
 class Found(NamedTuple):
     """A variable for a worker: its type and plain value, and the state at which it was read.
 
-    ``type`` is None if there is no such variable; ``keeps``: whether the worker may keep it.
+    ``type`` is None if there is no such variable; ``version`` is that of the session's own, None if
+    it has none; ``keeps``: whether the worker may keep it.
     """
 
     type: str | None
     value: Any
+    version: int | None
     keeps: bool
     state: State
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final, Literal
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal, TypedDict
 
 from snakepit_grpc_bridge.storage import Table
 
@@ -16,12 +16,23 @@ __all__ = [
     "Kind",
     "Variable",
     "VariableChange",
+    "VariableOptions",
     "VariableRow",
     "VariableVersion",
 ]
 
 
 Kind = Literal["initial", "created", "updated", "deleted"]
+
+
+class VariableOptions(TypedDict, total=False):
+    """What a variable can be created with; see :meth:`VariableService.create`."""
+
+    constraints: Mapping[str, Any] | None
+    metadata: Mapping[str, Any] | None
+    read_only: bool
+    ttl: float | timedelta | None
+    overwrite: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

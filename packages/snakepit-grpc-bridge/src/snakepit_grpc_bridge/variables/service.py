@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, Unpack
 
 from snakepit.options import seconds
 from snakepit_grpc_bridge.errors import BridgeError, SessionNotFound
@@ -19,6 +19,7 @@ from snakepit_grpc_bridge.variables.rows import (
     HISTORY,
     VARIABLES,
     Variable,
+    VariableOptions,
     VariableRow,
     VariableVersion,
 )
@@ -110,25 +111,25 @@ class VariableService:
         return self._values.variable(row)
 
     async def create_tensor(
-        self, session_id: str, name: str, value: Any, **options: Any
+        self, session_id: str, name: str, value: Any, **options: Unpack[VariableOptions]
     ) -> Variable:
         """As :meth:`create` with the type "tensor": an array, or what shares its memory."""
         return await self.create(session_id, name, "tensor", value, **options)
 
     async def create_embedding(
-        self, session_id: str, name: str, value: Any, **options: Any
+        self, session_id: str, name: str, value: Any, **options: Unpack[VariableOptions]
     ) -> Variable:
         """As :meth:`create` with the type "embedding": a vector of finite numbers."""
         return await self.create(session_id, name, "embedding", value, **options)
 
     async def create_model(
-        self, session_id: str, name: str, value: Any, **options: Any
+        self, session_id: str, name: str, value: Any, **options: Unpack[VariableOptions]
     ) -> Variable:
         """As :meth:`create` with the type "model": a ModelHandle, which says where one is."""
         return await self.create(session_id, name, "model", value, **options)
 
     async def create_dataset(
-        self, session_id: str, name: str, value: Any, **options: Any
+        self, session_id: str, name: str, value: Any, **options: Unpack[VariableOptions]
     ) -> Variable:
         """As :meth:`create` with the type "dataset": a DatasetHandle, which says where one is."""
         return await self.create(session_id, name, "dataset", value, **options)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import snakepit
 from snakepit_grpc_bridge.call_state import current_state
-from snakepit_grpc_bridge.errors import UnsupportedType, VariableNotFound
+from snakepit_grpc_bridge.errors import UnsupportedType, VariableConflict, VariableNotFound
 from snakepit_grpc_bridge.variables.call_view import Found, State
 from snakepit_grpc_bridge.variables.types import TypeRegistry
 from snakepit_grpc_bridge.variables.types.plain import copy_plain
@@ -57,7 +58,33 @@ class WorkerVariables:
         call = snakepit.current_call()
         self._keep(name, await call.acall_host(_PUT, {"name": name, "value": _plain(value)}))
 
+    def update(self, name: str, function: Callable[[Any], Any], default: Any) -> Any:
+        """Replace a value by what ``function`` makes of it; what that is."""
+        call = snakepit.current_call()
+        while True:
+            found = self._keep(name, call.call_host(_GET, _request(name, default)))
+            with contextlib.suppress(VariableConflict):
+                change = self._change(name, found, function, default)
+                found = self._keep(name, call.call_host(_PUT, change))
+                return self._value(name, found, default)
+
+    async def aupdate(self, name: str, function: Callable[[Any], Any], default: Any) -> Any:
+        """As :meth:`update`, for async code."""
+        call = snakepit.current_call()
+        while True:
+            found = self._keep(name, await call.acall_host(_GET, _request(name, default)))
+            with contextlib.suppress(VariableConflict):
+                change = self._change(name, found, function, default)
+                found = self._keep(name, await call.acall_host(_PUT, change))
+                return self._value(name, found, default)
+
     # --- how ---------------------------------------------------------------------------------
+
+    def _change(
+        self, name: str, found: Found, function: Callable[[Any], Any], default: Any
+    ) -> dict[str, Any]:
+        value = function(self._value(name, found, default))
+        return {"name": name, "value": _plain(value), "expected": found.version}
 
     def _kept(self, call: snakepit.CallContext, name: str) -> Found | None:
         state = current_state(call)
@@ -67,8 +94,9 @@ class WorkerVariables:
             return self._cache.get(name, state)
 
     def _keep(self, name: str, answer: Any) -> Found:
-        type_name, value, keeps, state = answer
-        found = Found(type_name, self._stored(type_name, value), keeps, State(*state))
+        type_name, value, version, keeps, state = answer
+        stored = self._stored(type_name, value)
+        found = Found(type_name, stored, version, keeps, State(*state))
         with self._lock:
             self._cache.put(name, found)
         return found
