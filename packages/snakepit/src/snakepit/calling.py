@@ -40,6 +40,10 @@ class CallingPool(ABC):
     def _require_usable(self, chain: Chain) -> None:
         """Refuse a call made on behalf of ``chain``, unless the pool takes it here and now."""
 
+    @abstractmethod
+    def _require_own_process(self) -> None:
+        """Refuse what would reach the workers of another process."""
+
     async def execute(
         self,
         command: str,
@@ -172,7 +176,11 @@ class CallingPool(ABC):
         """Forget which worker a session is bound to; whether it was bound to one.
 
         Its next call binds it anew, also when it is strict and the old worker has left.
+
+        Raises:
+            PoolBroken: the pool belongs to another process.
         """
+        self._require_own_process()
         known = self._scheduler.release_session(session_id)
         self._dispatcher.start_waiting()
         return known

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 
 _lock = threading.Lock()
 _taken: set[str] = set()
+# The pools of a fork's parent are not there.
+os.register_at_fork(after_in_child=_taken.clear)
 
 
 def claim_name(name: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 
+from snakepit import forks
 from snakepit.errors import SnakepitError
 from snakepit.wakeups import WakeUps
 from snakepit.wire.exchange import SegmentExchange, resolved
@@ -33,6 +34,7 @@ class FrameConnection:
         on_closed: Callable[[Exception | None], None],
     ) -> None:
         sock.setblocking(False)
+        forks.close_in_child(sock)
         self._sock = sock
         self._send = sock.send
         self._receive_into = sock.recv_into

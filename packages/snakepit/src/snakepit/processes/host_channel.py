@@ -8,6 +8,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 
+from snakepit import forks
 from snakepit.processes.channel import Channel, ChannelClosed, Message, packed
 
 
@@ -25,6 +26,7 @@ class HostChannel:
         on_closed: Callable[[], None],
     ) -> None:
         sock.setblocking(False)
+        forks.close_in_child(sock)
         self._channel = Channel(sock)
         self._on_message = on_message
         self._on_closed = on_closed

@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
+from snakepit import forks
 from snakepit._logs import steady_logger
 
 _READ_BYTES: Final = 1 << 16
@@ -59,14 +60,15 @@ class OutputTail:
 
     def __init__(self, fd: int, name: str) -> None:
         os.set_blocking(fd, False)
-        self._fd = fd
+        self._file = open(fd, "rb", buffering=0)  # noqa: SIM115  # as long as this lives
+        forks.close_in_child(self._file)
         self._name = name
         self._lines: deque[tuple[float, bytes]] = deque()
         self._kept = 0
         self._partial = b""
         self._budget = LogBudget()
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(fd, self._drain)
+        self._loop.add_reader(self._file, self._drain)
 
     def text(self, since: float = 0.0) -> str:
         """The last lines that came since ``since``, on the clock of ``time.monotonic()``.
@@ -86,10 +88,9 @@ class OutputTail:
         self._stop()
 
     def _stop(self) -> None:
-        if self._fd >= 0:
-            self._loop.remove_reader(self._fd)
-            os.close(self._fd)
-            self._fd = -1
+        if not self._file.closed:
+            self._loop.remove_reader(self._file)
+            self._file.close()
 
     def _drain_all(self) -> None:
         for _ in range(_LEFT_IN_PIPE // _READ_BYTES):
@@ -99,7 +100,7 @@ class OutputTail:
     def _drain(self) -> bool:
         """Read once; whether there was something."""
         try:
-            data = os.read(self._fd, _READ_BYTES) if self._fd >= 0 else b""
+            data = b"" if self._file.closed else os.read(self._file.fileno(), _READ_BYTES)
         except BlockingIOError:
             return False
         if not data:

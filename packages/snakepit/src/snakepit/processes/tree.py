@@ -242,6 +242,8 @@ class ProcessTree:
 # Runs of this process whose keeper died too early: the next one ends what is left of them.
 _lost_runs: set[str] = set()
 _trees: dict[asyncio.AbstractEventLoop, ProcessTree] = {}
+# A fork has no processes yet.
+os.register_at_fork(after_in_child=_trees.clear)
 
 
 def acquire_tree() -> ProcessTree:
