@@ -21,9 +21,10 @@ from snakepit.wire.credit import Credit
 class WorkerSpec:
     """What a pool asks an adapter for when it wants a worker.
 
-    ``concurrency`` is the number of calls the worker will be given at a time, ``pool_size`` the
-    number of its siblings, ``cancel_grace`` the seconds a call has to stop once it is told to,
-    ``spin`` how many seconds the worker may look for its next call before it sleeps.
+    ``concurrency`` is the number of calls the worker will be given at a time, ``pool_size`` how
+    many workers take calls at the most, itself included, ``cancel_grace`` the seconds a call has to
+    stop once it is told to, ``spin`` how many seconds the worker may look for its next call before
+    it sleeps.
     """
 
     worker_id: str
@@ -61,6 +62,13 @@ class Adapter(Protocol):
     - ``async reload() -> None``: workers that are started from now on have the code as it is now;
       called by ``Pool.reload``, which then replaces all workers.
     - ``async terminate(reason: str) -> None``: once, after all workers are gone.
+
+    Optional attributes:
+
+    - ``worker_limit: int | None``: how many workers it can have at a time, those that are leaving
+      included. A pool is refused that needs more, and keeps to it: where that leaves no room, a
+      worker that is recycled ends before its successor starts.
+    - ``worker_memory: int | None``: bytes of memory that each may use, for the default size.
     """
 
     async def execute(

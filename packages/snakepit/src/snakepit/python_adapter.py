@@ -11,7 +11,9 @@ from typing import Any, Literal
 
 from snakepit._logs import steady_logger
 from snakepit.adapter import CallOptions, WorkerSpec, call_worker
+from snakepit.devices import Devices, DeviceSlots
 from snakepit.errors import ConfigurationError, WorkerStartFailed
+from snakepit.hardware.cpu import usable_cpus
 from snakepit.limits import ResourceLimits
 from snakepit.link.channels import HostEnds, WorkerEnds, open_channels
 from snakepit.link.handshake import WorkerConfig
@@ -36,9 +38,14 @@ _THREAD_LIMITS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+# A module that asks torch at import whether there is a device must not initialize CUDA in the
+# template by that (torch.cuda.is_available).
+_ASKING_FOR_DEVICES = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 
 
 class PythonAdapter:
@@ -62,6 +69,7 @@ class PythonAdapter:
             default, whose ``sys.path`` the workers get too.
         start: ``"template"`` or ``"spawn"``.
         limits: what each worker may use; by default as much as this process.
+        devices: the accelerators that workers are given, each its own or a share.
 
     Raises:
         ConfigurationError: an argument is wrong; nothing was started.
@@ -83,6 +91,7 @@ class PythonAdapter:
         python: str | os.PathLike[str] | None = None,
         start: Literal["template", "spawn"] = "template",
         limits: ResourceLimits | None = None,
+        devices: Devices | None = None,
     ) -> None:
         split_target(target)
         if start not in ("template", "spawn"):
@@ -102,7 +111,14 @@ class PythonAdapter:
         self._may_fork = start == "template" and IS_LINUX
         self._forks = self._may_fork
         self._limits = instance_or_none("limits", limits, ResourceLimits)
+        self._devices = instance_or_none("devices", devices, Devices)
+        if devices is not None and devices.variable in self._env:
+            raise ConfigurationError(
+                f"env has {devices.variable}, which devices= sets for each worker; leave one out"
+            )
+        self._slots = DeviceSlots(devices) if devices is not None else None
         self._in_use = False
+        self._pool_size = 1
         self._tree: ProcessTree | None = None
         self._template: SharedTemplate | None = None
         self._spec: ProcessSpec | None = None
@@ -121,6 +137,16 @@ class PythonAdapter:
         """The process id of the template that workers are forked from, if it is up."""
         return None if self._template is None else self._template.pid
 
+    @property
+    def worker_limit(self) -> int | None:
+        """How many workers there are devices for at a time, None for no limit."""
+        return None if self._devices is None else self._devices.worker_limit
+
+    @property
+    def worker_memory(self) -> int | None:
+        """Bytes of memory that each worker may use, None for no limit."""
+        return None if self._limits is None else self._limits.memory
+
     async def init(self) -> None:
         """Take this adapter for a pool; the pool calls this.
 
@@ -133,21 +159,39 @@ class PythonAdapter:
 
     async def start_worker(self, spec: WorkerSpec) -> WorkerProcess:
         """Start one worker process and wait until it is ready; the pool calls this."""
+        self._pool_size = spec.pool_size
         if self._spec is None:
-            self._spec = self._process_spec(spec)
+            self._spec = self._process_spec()
+        if self._slots is None:
+            return await self._start_despite_template(spec, self._spec, ())
+        slots, worker_id = self._slots, spec.worker_id
+        devices = slots.take(worker_id)
         try:
-            return await self._start_worker(spec, self._spec)
+            worker = await self._start_despite_template(spec, self._spec, devices)
+        except BaseException:
+            slots.release(worker_id)
+            raise
+        worker.gone.add_done_callback(lambda _: slots.release(worker_id))
+        return worker
+
+    async def _start_despite_template(
+        self, spec: WorkerSpec, process_spec: ProcessSpec, devices: tuple[str, ...]
+    ) -> WorkerProcess:
+        try:
+            return await self._start_worker(spec, process_spec, devices)
         except TemplateLost:
             # On channels of its own: the worker that was asked for may exist after all.
             try:
-                return await self._start_worker(spec, self._spec)
+                return await self._start_worker(spec, process_spec, devices)
             except TemplateLost as error:
                 raise WorkerStartFailed(
                     f"the template process of {self._target} died twice while it was to fork "
                     f"{spec.worker_id}"
                 ) from error
 
-    async def _start_worker(self, spec: WorkerSpec, process_spec: ProcessSpec) -> WorkerProcess:
+    async def _start_worker(
+        self, spec: WorkerSpec, process_spec: ProcessSpec, devices: tuple[str, ...]
+    ) -> WorkerProcess:
         tree = await self._living_tree()
         ends, worker_ends = self._open_channels()
         config = WorkerConfig(
@@ -157,6 +201,8 @@ class PythonAdapter:
             spin=spec.spin,
             sys_path=process_spec.sys_path(),
             limits={} if self._limits is None else self._limits.to_wire(),
+            devices=devices,
+            device_variable=None if self._devices is None else self._devices.variable,
         )
         worker = WorkerProcess(spec.worker_id, ends, config, spec.host_functions)
         try:
@@ -189,7 +235,7 @@ class PythonAdapter:
         """
         if self._spec is None:
             return  # no worker has been started yet
-        spec = replace(self._spec, generation=next(_generations))
+        spec = replace(self._process_spec(), generation=next(_generations))
         if self._may_fork:
             template = SharedTemplate.acquire(await self._living_tree(), spec)
             try:
@@ -246,9 +292,11 @@ class PythonAdapter:
             self._forks = False
             logger.warning("%s is not forked but spawned: %s", self._target, reason)
 
-    def _process_spec(self, spec: WorkerSpec) -> ProcessSpec:
-        share = str(max(1, (os.cpu_count() or 1) // spec.pool_size))
+    def _process_spec(self) -> ProcessSpec:
+        share = str(max(1, usable_cpus() // self._pool_size))
         environment = dict.fromkeys(_THREAD_LIMITS, share) | {"TOKENIZERS_PARALLELISM": "false"}
+        if self._devices is not None:
+            environment |= _ASKING_FOR_DEVICES
         for name, value in os.environ.items():
             if not any(fnmatch.fnmatchcase(name, pattern) for pattern in self._withhold):
                 environment[name] = value

@@ -24,6 +24,13 @@ class WorkerConfig:
     spin: float
     sys_path: list[str] | None
     limits: Mapping[str, int | None] = field(default_factory=dict)
+    devices: tuple[str, ...] = ()
+    device_variable: str | None = None
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The variables of the environment that are this worker's own."""
+        return {self.device_variable: ",".join(self.devices)} if self.device_variable else {}
 
 
 class Hello(NamedTuple):
@@ -73,6 +80,7 @@ def welcome_frame(hello: Hello, worker_id: str, config: WorkerConfig) -> bytes:
         "spin": config.spin,
         "sys_path": config.sys_path,
         "limits": dict(config.limits),
+        "env": config.env,
         "features": hello.features,
     }
     return message_frame(FrameType.WELCOME, 0, hello.version, told)

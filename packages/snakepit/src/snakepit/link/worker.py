@@ -21,7 +21,7 @@ from snakepit.errors import (
 from snakepit.link.channels import HostEnds
 from snakepit.link.connection import FrameConnection
 from snakepit.link.control import ControlConnection
-from snakepit.link.death import Death, Kill, ran_out_of_memory
+from snakepit.link.death import Death, Kill, spoils_its_worker
 from snakepit.link.handshake import WorkerConfig, read_hello, welcome_frame
 from snakepit.link.host_calls import HostCalls, HostFunction
 from snakepit.processes.linux import count_oom_kills
@@ -87,6 +87,7 @@ class WorkerProcess:
         self.worker_id = worker_id
         self._config = config
         self.pid: int | None = None
+        self.devices = config.devices
         self.commands: Mapping[str, Any] = {}
         #: Those of them that take batches.
         self.batches: Mapping[str, Batch] = {}
@@ -96,7 +97,8 @@ class WorkerProcess:
         self._calls: dict[int, Call] = {}
         self._ids = itertools.count(1, 2)
         self._ready: asyncio.Future[None] = self._loop.create_future()
-        self._gone: asyncio.Future[None] = self._loop.create_future()
+        #: Done when the process has ended, and with it all its calls.
+        self.gone: asyncio.Future[None] = self._loop.create_future()
         self._greeted = False
         self._stacks_fd: Any = None
         self._stacks_lock = asyncio.Lock()
@@ -194,7 +196,7 @@ class WorkerProcess:
         """Let the process finish and exit; kill it after ``grace`` seconds."""
         self._kill = Kill("stopped")
         self._data.send(bare_frame(FrameType.SHUTDOWN))
-        done, _ = await asyncio.wait([self._gone], timeout=grace)
+        done, _ = await asyncio.wait([self.gone], timeout=grace)
         if not done:
             await self._end("stopped")
 
@@ -202,7 +204,7 @@ class WorkerProcess:
         """Kill the process and wait for its end."""
         self.kill(reason)
         # Not awaited itself: a cancelled waiter would cancel the future for everybody.
-        await asyncio.wait([self._gone])
+        await asyncio.wait([self.gone])
 
     async def discard(self) -> None:
         """Get rid of a worker that did not start, wherever it is in its start."""
@@ -259,25 +261,24 @@ class WorkerProcess:
             self._end_call(call)
         for ping in self._pings.values():
             ping.cancel()
-        if not self._ready.done():
-            self._ready.set_exception(self._start_failure(death.error()))
-        if not self._gone.done():
-            self._gone.set_result(None)
+        lost = death.error()
+        self._fail_start("died before it was ready", lost, lost.details)
+        if not self.gone.done():
+            self.gone.set_result(None)
         if self._events is not None:
             self._events.calls_recalled(self.worker_id, unstarted)
-            self._events.worker_lost(self.worker_id, death.error())
+            self._events.worker_lost(self.worker_id, lost)
 
     def _first_start(self) -> float:
         """When the oldest call in flight started: what came before is another call's output."""
         starts = (call.started_at for call in self._calls.values() if call.started_at is not None)
         return min(starts, default=0.0)
 
-    def _start_failure(self, lost: WorkerError) -> WorkerStartFailed:
-        failure = WorkerStartFailed(
-            f"worker {self.worker_id} died before it was ready: {lost}", details=lost.details
-        )
-        failure.__cause__ = lost
-        return failure
+    def _fail_start(self, what: str, cause: Exception, details: Mapping[str, Any]) -> None:
+        if not self._ready.done():
+            failure = WorkerStartFailed(f"worker {self.worker_id} {what}: {cause}", details=details)
+            failure.__cause__ = cause
+            self._ready.set_exception(failure)
 
     # --- calls -------------------------------------------------------------------------------
 
@@ -434,8 +435,7 @@ class WorkerProcess:
         except SnakepitError as unreadable:
             error = unreadable
         call.fail(error)
-        # What it was doing when it got no more memory, nobody knows.
-        self._end_call(call, interrupted=ran_out_of_memory(error))
+        self._end_call(call, interrupted=spoils_its_worker(error))
 
     def _on_cancelled(self, frame: Frame) -> None:
         call = self._answered_call(frame)
@@ -482,13 +482,8 @@ class WorkerProcess:
 
     def _on_failed(self, frame: Frame) -> None:
         cause = error_from_wire(read_mapping(frame))
-        failure = WorkerStartFailed(
-            f"worker {self.worker_id} could not create its object: {cause}",
-            details={"worker_id": self.worker_id, "last_output": self._output.text()},
-        )
-        failure.__cause__ = cause
-        if not self._ready.done():
-            self._ready.set_exception(failure)
+        details = {"worker_id": self.worker_id, "last_output": self._output.text()}
+        self._fail_start("could not create its object", cause, details)
 
     def _on_control_frame(self, frame: Frame) -> None:
         if frame.type == FrameType.RECALLED:

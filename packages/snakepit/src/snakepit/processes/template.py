@@ -19,6 +19,7 @@ and to it::
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import random
@@ -26,6 +27,7 @@ import select
 import socket
 import sys
 import threading
+from collections.abc import Iterable
 
 from snakepit.errors import VersionMismatch, error_to_wire
 from snakepit.processes.channel import Channel, ChannelClosed, Message
@@ -107,7 +109,31 @@ def unsafe_to_fork() -> list[str]:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         reasons.append("CUDA is initialized (by torch)")
+    reasons += held_devices(_open_paths())
     return reasons
+
+
+def held_devices(paths: Iterable[str]) -> list[str]:
+    """Which drivers of accelerators this process has initialized, by the files it holds open.
+
+    Asking NVIDIA's library for the devices opens others, and does survive a fork.
+    """
+    held = {path for path in paths if path in ("/dev/nvidia-uvm", "/dev/kfd")}
+    return [
+        f"the driver of an accelerator is initialized ({path} is open)" for path in sorted(held)
+    ]
+
+
+def _open_paths() -> list[str]:
+    try:
+        numbers = os.listdir("/proc/self/fd")
+    except FileNotFoundError:
+        return []
+    paths = []
+    for number in numbers:
+        with contextlib.suppress(OSError):  # the listing's own
+            paths.append(os.readlink(f"/proc/self/fd/{number}"))
+    return paths
 
 
 def _native_thread_count() -> int:

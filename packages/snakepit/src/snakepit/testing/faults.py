@@ -18,7 +18,6 @@ from enum import Enum
 from types import TracebackType
 from typing import Any
 
-from snakepit.adapter import WorkerSpec
 from snakepit.errors import ConfigurationError
 from snakepit.link.channels import HostEnds, WorkerEnds
 from snakepit.options import whole_number
@@ -272,8 +271,8 @@ class FaultyAdapter(PythonAdapter):
             raise ConfigurationError("faults has to be a sequence of Fault")
         self._plan = json.dumps([_as_mapping(fault.order()) for fault in faults])
 
-    def _process_spec(self, spec: WorkerSpec) -> ProcessSpec:
-        real = super()._process_spec(spec)
+    def _process_spec(self) -> ProcessSpec:
+        real = super()._process_spec()
         return _FaultySpec(plan=self._plan, **_as_mapping(real))
 
     def _open_channels(self) -> tuple[HostEnds, WorkerEnds]:

@@ -72,6 +72,7 @@ def _serve(descriptors: WorkerDescriptors) -> int:
     config = _handshake(port, stacks)
     try:
         _limit_resources(config.get("limits") or {})
+        os.environ.update(config.get("env") or {})
         if config["sys_path"] is not None:
             sys.path[:] = config["sys_path"]
         worker = load_target(config["target"])(**config["config"])
