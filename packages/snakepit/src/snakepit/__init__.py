@@ -13,6 +13,7 @@ from snakepit.version import __version__
 
 if TYPE_CHECKING:
     from snakepit.adapter import Adapter, CallOptions, WorkerSpec, validate_implementation
+    from snakepit.devices import Devices
     from snakepit.errors import SnakepitError
     from snakepit.explain import Explanation
     from snakepit.inline.adapter import InlineAdapter
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from snakepit.processes.sweep import sweep_orphans
     from snakepit.python_adapter import PythonAdapter
     from snakepit.session import Session, generate_session_id
+    from snakepit.sizing import Sizing
     from snakepit.stats import PoolStats, WorkerInfo
     from snakepit.supervision.health import Health
     from snakepit.supervision.heartbeat import Heartbeat
@@ -40,6 +42,7 @@ __all__ = [
     "CallContext",
     "CallOptions",
     "CircuitBreaker",
+    "Devices",
     "Explanation",
     "Health",
     "Heartbeat",
@@ -53,6 +56,7 @@ __all__ = [
     "ResourceLimits",
     "RetryPolicy",
     "Session",
+    "Sizing",
     "SnakepitError",
     "WorkerInfo",
     "WorkerSpec",
@@ -72,6 +76,7 @@ _HOMES = {
     "CallContext": "worker.context",
     "CallOptions": "adapter",
     "CircuitBreaker": "policies.breaker",
+    "Devices": "devices",
     "Explanation": "explain",
     "Health": "supervision.health",
     "Heartbeat": "supervision.heartbeat",
@@ -85,6 +90,7 @@ _HOMES = {
     "ResourceLimits": "limits",
     "RetryPolicy": "policies.retry",
     "Session": "session",
+    "Sizing": "sizing",
     "SnakepitError": "errors",
     "WorkerInfo": "stats",
     "WorkerSpec": "adapter",

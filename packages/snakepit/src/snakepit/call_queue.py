@@ -12,6 +12,7 @@ was the next to be served when it was parked, so when its worker has room it com
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -184,6 +185,14 @@ class CallQueue:
         """How many calls are known to wait for one certain worker, or behind one that does."""
         rings = (ring for in_class in self._classes for ring in in_class.parked.values())
         return sum(len(lane) for ring in rings for lane in ring.values())
+
+    def next_in_turn(self, may_run: Callable[[Call], bool]) -> Iterator[Call]:
+        """The call that is to be served next of each class with one that is not parked; only such
+        as ``may_run``.
+        """
+        for in_class in self._classes:
+            firsts = (lane.calls[0] for lane in in_class.ring.values())
+            yield from itertools.islice(filter(may_run, firsts), 1)
 
     def ahead_of(self, session_id: str | None, priority: int) -> int:
         """How many of the waiting calls would be served before a new one."""

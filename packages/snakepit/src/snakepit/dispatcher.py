@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from snakepit._logs import steady_logger
@@ -62,9 +62,7 @@ class Dispatcher:
         workforce: Workforce,
         scheduler: Scheduler,
         *,
-        cancel_grace: float,
         look_ahead: int,
-        spin: float,
         quarantine: Quarantine,
     ) -> None:
         self.workforce = workforce
@@ -75,7 +73,7 @@ class Dispatcher:
         self.name = name
         self.quarantine = quarantine
         self.batching = Batching(self, workforce.wakeups)
-        self._grace = cancel_grace
+        self._grace = workforce.launcher.cancel_grace
         self._deadlines = Deadlines()
         self._timer: asyncio.TimerHandle | None = None
         # For whom all calls have to have ended.
@@ -84,7 +82,7 @@ class Dispatcher:
         self._look_ahead = look_ahead
         self._times = CommandTimes()
         self._recall_timer: asyncio.TimerHandle | None = None
-        self._spin = AdaptiveSpin(spin)
+        self._spin = AdaptiveSpin(workforce.launcher.spin)
         self._answers_left = _ANSWERS_A_TURN
 
     # --- the start of a call -------------------------------------------------------------------
@@ -333,6 +331,10 @@ class Dispatcher:
         self._look_at_batches()
         self._fail_stranded(worker_id)
         self.start_waiting()
+
+    def sessions_by_worker(self) -> Mapping[str, int]:
+        """How many sessions are bound to each worker. (WorkforceOwner)"""
+        return self.scheduler.sessions_by_worker()
 
     def _look_at_batches(self) -> None:
         workers = self.workforce.workers.values()

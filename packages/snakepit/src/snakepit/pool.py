@@ -6,6 +6,7 @@ What becomes of a call once it is submitted is the dispatcher's business.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Mapping
@@ -32,11 +33,14 @@ from snakepit.nesting import Chain
 from snakepit.options import Affinity, CallDefaults, instance_or_none, seconds, whole_number
 from snakepit.pool_names import claim_name, give_back_name
 from snakepit.scheduler import SESSION_LIMIT, Scheduler
+from snakepit.sizing import Sizing, sizing_of
 from snakepit.spin import DEFAULT_SPIN
 from snakepit.stats import PoolStats, WorkerInfo
+from snakepit.supervision.autoscaler import Autoscaler
 from snakepit.supervision.face import SupervisedPool
 from snakepit.supervision.health import Health, HealthFacts, judge
 from snakepit.supervision.heartbeat import Heartbeat
+from snakepit.supervision.launcher import Launcher
 from snakepit.supervision.quarantine import DEFAULT_LIMIT, Quarantine
 from snakepit.supervision.recycling import RecyclePolicy
 from snakepit.supervision.workforce import Workforce
@@ -76,7 +80,11 @@ class Pool(CallingPool, SupervisedPool):
 
     Args:
         adapter: what runs the commands; usually a :class:`PythonAdapter`.
-        size: number of workers, at least 1.
+        size: number of workers, at least 1; or a :class:`Sizing`, for a number that follows the
+            calls. By default as many as there are processors for this process, by its affinity mask
+            and the CPU quota of its container; fewer where the memory limit of the container does
+            not allow for so many workers with the adapter's limit each; as many as the adapter has
+            devices for, if it assigns devices.
         concurrency: calls a worker serves at a time. 1: on its main thread. More: async commands on
             its event loop, sync ones in threads.
         name: the pool's name in worker ids, logs and errors. While another pool of the process has
@@ -107,7 +115,8 @@ class Pool(CallingPool, SupervisedPool):
             and arguments, is refused with PoisonCall for ten minutes; None for never.
 
     Raises:
-        ConfigurationError: an option has an impossible value.
+        ConfigurationError: an option has an impossible value, or the adapter can't have so many
+            workers.
         AdapterInvalid: the adapter does not satisfy the contract; lists everything that is wrong.
 
     Example::
@@ -120,7 +129,7 @@ class Pool(CallingPool, SupervisedPool):
         self,
         adapter: Adapter,
         *,
-        size: int = 2,
+        size: int | Sizing | None = None,
         concurrency: int = 1,
         name: str = "default",
         queue_limit: int = 1000,
@@ -150,14 +159,16 @@ class Pool(CallingPool, SupervisedPool):
         self._scheduler = Scheduler(queue_limit, whole_number("session_limit", session_limit))
         self._wakeups = WakeUps()
         self._workforce = Workforce(
-            adapter,
+            Launcher(
+                adapter=adapter,
+                concurrency=whole_number("concurrency", concurrency),
+                spin=seconds("spin", spin, zero=True),
+                start_timeout=seconds("start_timeout", start_timeout),
+                cancel_grace=seconds("cancel_grace", cancel_grace),
+                host_functions=dict(host_functions or {}),
+            ),
             name=name,
-            size=whole_number("size", size),
-            concurrency=whole_number("concurrency", concurrency),
-            spin=seconds("spin", spin, zero=True),
-            start_timeout=seconds("start_timeout", start_timeout),
-            cancel_grace=seconds("cancel_grace", cancel_grace),
-            host_functions=dict(host_functions or {}),
+            sizing=sizing_of(size, adapter),
             wakeups=self._wakeups,
             recycle=instance_or_none("recycle", recycle, RecyclePolicy),
             heartbeat=instance_or_none("heartbeat", heartbeat, Heartbeat),
@@ -166,11 +177,10 @@ class Pool(CallingPool, SupervisedPool):
             name,
             self._workforce,
             self._scheduler,
-            cancel_grace=seconds("cancel_grace", cancel_grace),
             look_ahead=whole_number("look_ahead", look_ahead, least=0),
-            spin=seconds("spin", spin, zero=True),
             quarantine=Quarantine(quarantine_after),
         )
+        self._autoscaler = Autoscaler(self._workforce, self._scheduler)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._home = forks.here()
         self._state = PoolState.NEW
@@ -215,6 +225,7 @@ class Pool(CallingPool, SupervisedPool):
             await asyncio.shield(self._closing)
             raise PoolClosed(f"pool {self.name!r} was closed while it started")
         self._enter(PoolState.OPEN)
+        self._autoscaler.start()
 
     async def await_ready(
         self, timeout: float | timedelta | None = None, *, workers: int | None = None
@@ -225,11 +236,12 @@ class Pool(CallingPool, SupervisedPool):
 
         Args:
             timeout: seconds to wait, or None for no limit.
-            workers: how many are enough, at most ``size``.
+            workers: how many are enough, at most as many as the pool is to have now.
 
         Raises:
             PoolNotReady: the time is over; says how many are ready and how many are starting.
-            PoolBroken: workers keep dying, so that no more will come.
+            PoolBroken: workers keep dying, so that no more will come; or the pool belongs to
+                another process.
             PoolClosed: the pool is not started, or was closed meanwhile.
 
         Example::
@@ -237,6 +249,7 @@ class Pool(CallingPool, SupervisedPool):
             async with Pool(adapter, size=8) as pool:
                 await pool.await_ready(30.0, workers=6)
         """
+        self._require_own_process()
         size = self._workforce.size
         wanted = size if workers is None else whole_number("workers", workers)
         if wanted > size:
@@ -281,13 +294,13 @@ class Pool(CallingPool, SupervisedPool):
             WorkerStartFailed: the new code can't be imported or constructed; its cause says why.
                 The workers that are up serve on with the code they have.
             PoolClosed: the pool is not open.
+            PoolBroken: it starts no workers any more, or belongs to another process.
 
         Example::
 
             await pool.reload()
         """
-        if self._state is not PoolState.OPEN:
-            raise PoolClosed(f"pool {self.name!r} {_WHY_CLOSED[self._state]}")
+        self._require_open()
         await self._workforce.reload()
         self._dispatcher.quarantine.clear()
 
@@ -320,6 +333,7 @@ class Pool(CallingPool, SupervisedPool):
 
     async def _close_all(self, *, drain: bool, limit: float) -> None:
         self._enter(PoolState.CLOSING)
+        self._autoscaler.stop()
         if drain:
             await self._dispatcher.drain(limit)
         self._state = PoolState.CLOSED
@@ -350,7 +364,8 @@ class Pool(CallingPool, SupervisedPool):
         queue = self._scheduler.queue
         return PoolStats(
             size=self._workforce.size,
-            ready=len(self._workforce.workers),
+            ready=len(self._workforce.workers) - self._workforce.roster.spares,
+            spares=self._workforce.roster.spares,
             starting=self._workforce.starting,
             queued=self._scheduler.queued,
             queued_high=queue.count(PRIORITIES.index("high")),
@@ -406,16 +421,31 @@ class Pool(CallingPool, SupervisedPool):
             return
         if loop is None or (self._state is not _OPEN and not self._takes_calls(chain)):
             raise PoolClosed(f"pool {self.name!r} {_WHY_CLOSED[self._state]}")
-        if self._is_foreign_process():
+        self._require_own_process()
+        self._require_own_loop()
+        self._require_unbroken()
+
+    def _require_open(self) -> None:
+        if self._state is not PoolState.OPEN:
+            raise PoolClosed(f"pool {self.name!r} {_WHY_CLOSED[self._state]}")
+        self._require_own_process()
+        self._require_own_loop()
+        self._require_unbroken()
+
+    def _require_own_process(self) -> None:
+        if self._loop is not None and self._is_foreign_process():
             raise PoolBroken(
                 f"pool {self.name!r} was started by process {self._home.pid} and does not survive "
                 "a fork; create it in the process that uses it"
             )
-        if asyncio.get_running_loop() is not loop:
-            raise ConfigurationError(
-                f"pool {self.name!r} belongs to another event loop; create one in this loop"
-            )
-        self._require_unbroken()
+
+    def _require_own_loop(self) -> None:
+        with contextlib.suppress(RuntimeError):  # there is none
+            if asyncio.get_running_loop() is self._loop:
+                return
+        raise ConfigurationError(
+            f"pool {self.name!r} belongs to another event loop; use it there, or create one here"
+        )
 
     def _require_unbroken(self) -> None:
         if self._workforce.broken is not None:

@@ -16,8 +16,8 @@ called back when the other one turns out slow.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 
 from snakepit.call_queue import CallQueue, WaitsFor
 from snakepit.calls import Call
@@ -84,6 +84,32 @@ class Scheduler:
     def sessions(self) -> int:
         """How many sessions are remembered."""
         return len(self._sessions)
+
+    @property
+    def load(self) -> int:
+        """How many slots are taken of the workers that take calls."""
+        open_slots = (slots for slots in self._workers.values() if not slots.closed)
+        return sum(min(slots.load, slots.capacity) for slots in open_slots)
+
+    @property
+    def waiting_for_any(self) -> int:
+        """How many calls wait that are not known to need one certain worker."""
+        return self.queue.size - self.queue.parked() + self.ahead
+
+    @property
+    def waits_since(self) -> float | None:
+        """When the call was submitted that has waited longest of those that are to be served next
+        and that any worker could serve; None if there is none.
+        """
+        firsts = self.queue.next_in_turn(lambda call: not self._needs_its_worker(call))
+        return min((call.submitted_at for call in firsts), default=None)
+
+    def _needs_its_worker(self, call: Call) -> bool:
+        return call.strict and self._home(call.session_id) is not None
+
+    def sessions_by_worker(self) -> Mapping[str, int]:
+        """How many sessions are bound to each worker that has some."""
+        return Counter(self._sessions.values())
 
     def has_free_slot(self) -> bool:
         """Whether some worker could take a call now."""

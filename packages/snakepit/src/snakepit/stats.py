@@ -11,8 +11,10 @@ from snakepit.calls import CallOutcome
 class WorkerInfo:
     """One worker at one moment.
 
-    ``in_flight``: calls that were sent to it and have not ended; ``shared_memory_bytes``: memory
-    that carries large buffers to and from it, in use or kept for the next ones.
+    ``in_flight``: calls that were sent to it and have not ended; ``leaving``: it gets no more and
+    ends after these; ``spare``: it gets none yet, and is ready to take another one's place.
+    ``shared_memory_bytes``: memory that carries large buffers to and from it, in use or kept for
+    the next ones. ``devices``: the accelerators that it was given.
     """
 
     worker_id: str
@@ -20,12 +22,17 @@ class WorkerInfo:
     in_flight: int
     completed: int
     leaving: bool
+    spare: bool = False
     shared_memory_bytes: int = 0
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStats:
     """A pool at one moment: gauges first, then counters since its start.
+
+    ``size`` is how many workers it is to have, ``ready`` how many are up and serve, ``spares`` how
+    many are up beyond them.
 
     Every submitted call is counted in exactly one of ``queued``, ``running`` (sent to a worker),
     ``stopping`` (its caller has been answered, its worker has not stopped it yet), ``succeeded``,
@@ -43,6 +50,7 @@ class PoolStats:
     queued: int
     running: int
     stopping: int
+    spares: int = 0
     queued_high: int = 0
     queued_low: int = 0
     queued_for_one_worker: int = 0

@@ -2,13 +2,48 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
+from snakepit.sizing import Sizing, sizing_of
+from snakepit.supervision.autoscaler import Autoscaler
 from snakepit.supervision.workforce import Workforce
 
 
-class SupervisedPool:
+class SupervisedPool(ABC):
     """The part of a pool's face that is about its workers rather than its calls."""
 
     _workforce: Workforce
+    _autoscaler: Autoscaler
+
+    @abstractmethod
+    def _require_open(self) -> None:
+        """Refuse what can be done only to an open pool, in its process and its event loop."""
+
+    @abstractmethod
+    def _require_own_process(self) -> None:
+        """Refuse what would reach the workers of another process."""
+
+    def resize(self, size: int | Sizing | None) -> None:
+        """Have another number of workers from now on; as the pool's option ``size``.
+
+        Returns at once. Missing workers are started in the background, and tried again when that
+        fails: ``await_ready`` waits for them. Of those too many the ones with the fewest calls get
+        no more of them at once, and end after those they have; the sessions bound to them find
+        their worker gone, as when it is recycled. The thread limits of the workers' libraries stay
+        as they are until ``reload``.
+
+        Raises:
+            ConfigurationError: there can't be so many workers; or this is not the pool's loop.
+            PoolClosed: the pool is not open.
+            PoolBroken: it starts no workers any more, or belongs to another process.
+
+        Example::
+
+            pool.resize(8)
+            await pool.await_ready(30.0)
+        """
+        self._require_open()
+        self._autoscaler.resize(sizing_of(size, self._workforce.adapter))
 
     def recycle(self, worker_id: str) -> bool:
         """Have a healthy worker replaced: its successor is started, then it ends after its calls.
@@ -16,10 +51,14 @@ class SupervisedPool:
         Returns at once. False if there is no such worker (any more), it leaves already, or its
         successor could not be started a moment ago.
 
+        Raises:
+            PoolBroken: the pool belongs to another process.
+
         Example::
 
             pool.recycle(pool.workers()[0].worker_id)
         """
+        self._require_own_process()
         return self._workforce.recycle(worker_id, "it was asked for")
 
     async def dump_stacks(self, worker_id: str) -> str:
@@ -31,10 +70,12 @@ class SupervisedPool:
         Raises:
             ConfigurationError: there is no such worker, or its adapter has no processes of Python.
             WorkerHung: it did not react within 2 s; it may be stopped.
+            PoolBroken: the pool belongs to another process.
 
         Example::
 
             for info in pool.workers():
                 print(info.worker_id, await pool.dump_stacks(info.worker_id))
         """
-        return await self._workforce.dump_stacks(worker_id)
+        self._require_own_process()
+        return await self._workforce.monitor.dump_stacks(worker_id)

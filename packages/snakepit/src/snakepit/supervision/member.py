@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from snakepit.adapter import DirectWorker
+from snakepit.stats import WorkerInfo
 from snakepit.supervision.heartbeat import Pulse, Verdict
 
 
 class Standing(Enum):
-    """Whether a worker stays."""
+    """Whether a worker takes calls, and stays."""
 
+    SPARE = "spare"
+    """It is ready, and gets no calls before it is to take another one's place."""
     SERVING = "serving"
     SUCCEEDED = "succeeded"
     """Its successor is being started; until that is ready it serves on."""
@@ -23,8 +26,13 @@ class Standing(Enum):
     GONE = "gone"
 
     @property
+    def is_serving(self) -> bool:
+        """Whether it gets new calls."""
+        return self in (Standing.SERVING, Standing.SUCCEEDED)
+
+    @property
     def is_leaving(self) -> bool:
-        """Whether it gets no new calls."""
+        """Whether it gets no new calls, never again."""
         return self in (Standing.DRAINING, Standing.UNWANTED)
 
 
@@ -36,8 +44,10 @@ class Member:
     started_at: float
     age_limit: float
     pulse: Pulse
+    # Of the code, as it was when its start began.
+    generation: int = 0
     completed: int = 0
-    standing: Standing = Standing.SERVING
+    standing: Standing = Standing.SPARE
     verdict: Verdict = Verdict.ALIVE
     is_dying: bool = False
     # Not recycled before.
@@ -47,3 +57,18 @@ class Member:
     has_probe_failed: bool = False
     # Ends one that is unwanted, at the latest.
     timer: asyncio.TimerHandle | None = None
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def info(self) -> WorkerInfo:
+        """What users are told of it."""
+        return WorkerInfo(
+            worker_id=self.worker.worker_id,
+            pid=self.worker.pid,
+            in_flight=self.worker.in_flight,
+            completed=self.completed,
+            leaving=self.standing.is_leaving,
+            spare=self.standing is Standing.SPARE,
+            # Only workers of the built-in kind share memory and have devices.
+            shared_memory_bytes=getattr(self.worker, "shared_memory_bytes", 0),
+            devices=getattr(self.worker, "devices", ()),
+        )

@@ -7,12 +7,15 @@ and nothing in the way of a call.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from snakepit._logs import steady_logger
+from snakepit.errors import ConfigurationError, WorkerHung
 from snakepit.options import seconds
+from snakepit.processes.stacks import StacksUnavailable
 from snakepit.processes.vitals import private_memory, read_vitals, resident_memory
 from snakepit.supervision.heartbeat import Heartbeat, Pulse, Verdict
 from snakepit.supervision.member import Member
@@ -21,6 +24,9 @@ from snakepit.supervision.recycling import RecyclePolicy
 logger = steady_logger("snakepit.pool")
 # Seconds between two looks when no heartbeat sets a pace.
 _INTERVAL = 1.0
+# How long a worker may take to write its stacks: when it is asked for them, before it is killed.
+_STACKS_PATIENCE = 2.0
+_LAST_STACKS_PATIENCE = 0.2
 
 
 @runtime_checkable
@@ -43,6 +49,8 @@ class Answering(Protocol):
 
 class MonitorOwner(Protocol):
     """What a monitor looks at, and whom it tells."""
+
+    name: str
 
     @property
     def members(self) -> Mapping[str, Member]:
@@ -124,6 +132,27 @@ class Monitor:
         pulse.answered(member.completed)
         member.verdict = Verdict.ALIVE
 
+    async def dump_stacks(self, worker_id: str) -> str:
+        """The Python stacks of a worker's threads.
+
+        Raises:
+            ConfigurationError: there is no such worker, or it can't tell.
+            WorkerHung: it does not react.
+        """
+        members = self._owner.members
+        worker: object = members[worker_id].worker if worker_id in members else None
+        if not isinstance(worker, Answering):
+            raise ConfigurationError(
+                f"pool {self._owner.name!r} has no worker {worker_id!r} that can tell its stacks; "
+                f"it has {', '.join(members) or 'none'}"
+            )
+        try:
+            return await worker.dump_stacks(_STACKS_PATIENCE)
+        except StacksUnavailable as error:
+            raise WorkerHung(
+                f"worker {worker_id} gave no stacks: {error}", details={"worker_id": worker_id}
+            ) from error
+
     # --- limits ------------------------------------------------------------------------------
 
     def _look_at_limits(
@@ -157,3 +186,12 @@ class Monitor:
         reason = policy.reason_by_memory(private)
         if reason is not None:
             self._owner.recycle(worker_id, reason)
+
+
+async def kill_hung(worker: Answering, verdict: Verdict, reason: str) -> None:
+    """End a worker that will never answer again, with its last stacks if they can be had."""
+    stacks = ""
+    if verdict is Verdict.DEADLOCKED:  # a stopped one can't write them
+        with contextlib.suppress(StacksUnavailable):
+            stacks = await worker.dump_stacks(_LAST_STACKS_PATIENCE)
+    worker.kill_hung(reason, stacks)

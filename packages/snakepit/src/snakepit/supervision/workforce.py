@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import random
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from snakepit._logs import steady_logger
-from snakepit.adapter import Adapter, DirectWorker, WorkerSpec
-from snakepit.adapter_worker import AdapterWorker
 from snakepit.calls import Call, CallOutcome
 from snakepit.errors import (
     AdapterInitFailed,
-    ConfigurationError,
     PoolClosed,
     PoolStartFailed,
     WorkerError,
     WorkerHung,
     WorkerStartFailed,
 )
-from snakepit.link.host_calls import HostFunction
-from snakepit.processes.stacks import StacksUnavailable
+from snakepit.sizing import Sizing, worker_limit
 from snakepit.stats import WorkerInfo
 from snakepit.supervision.heartbeat import Heartbeat, Verdict
+from snakepit.supervision.launcher import Launcher
 from snakepit.supervision.member import Member, Standing
-from snakepit.supervision.monitor import Answering, Monitor
+from snakepit.supervision.monitor import Answering, Monitor, kill_hung
+from snakepit.supervision.owner import WorkforceOwner
 from snakepit.supervision.recycling import RecyclePolicy
 from snakepit.supervision.restarts import RestartBudget
+from snakepit.supervision.roster import Roster
+from snakepit.supervision.staffing import Staff, moves
 from snakepit.wakeups import WakeUps
 
 logger = steady_logger("snakepit.pool")
@@ -44,120 +43,95 @@ _DRAINED_PATIENCE = 5.0
 _RECYCLE_AGAIN = 5.0
 # At most this part of the workers is being recycled at a time, and at least one.
 _RECYCLED_AT_ONCE = 4
+# When one that did not start was one more than there have to be, the next is tried after this long.
+_GROW_AGAIN = 5.0
 _T = TypeVar("_T")
-# How long a worker may take to write its stacks: when it is asked for them, before it is killed.
-_STACKS_PATIENCE = 2.0
-_LAST_STACKS_PATIENCE = 0.2
 _COMPLETED = (CallOutcome.SUCCEEDED, CallOutcome.FAILED)
 # Reading an enumeration's member takes ten times as long as reading a name.
 _SERVING = Standing.SERVING
 
 
-class WorkforceOwner(Protocol):
-    """What a workforce tells its pool."""
-
-    def worker_ready(self, worker_id: str) -> None:
-        """A worker may be given calls."""
-
-    def worker_leaving(self, worker_id: str) -> None:
-        """A worker must not be given calls any more; those it has go on."""
-
-    def worker_gone(self, worker_id: str) -> None:
-        """A worker is dead, and all its calls have ended."""
-
-    def workforce_broken(self, error: Exception) -> None:
-        """Workers keep failing; none will be started any more."""
-
-    def call_ended(self, call: Call) -> None:
-        """A worker has ended a call, and its caller is answered."""
-
-    def calls_crashed(self, calls: Sequence[Call], error: WorkerError) -> None:
-        """A worker crashed while it ran these, which have not ended yet."""
-
-    def calls_recalled(self, worker_id: str, calls: Sequence[Call]) -> None:
-        """A worker has not started these calls, and will not; the first was sent first."""
-
-
 class Workforce:
-    """Keeps ``size`` workers ready for its owner.
+    """Keeps the workers ready that its owner is to have, and some spare ones beyond them.
 
     A worker that dies, hangs or is unwanted (a call of it would not stop) is replaced at once. One
-    that is recycled serves until its successor is ready, and ends after the calls it has.
+    that is recycled serves until its successor is ready, and ends after the calls it has. Where an
+    adapter can't have one more, the successor is started when that one has ended.
     """
 
     def __init__(
         self,
-        adapter: Adapter,
+        launcher: Launcher,
         *,
         name: str,
-        size: int,
-        concurrency: int,
-        spin: float,
-        start_timeout: float,
-        cancel_grace: float,
-        host_functions: Mapping[str, HostFunction],
+        sizing: Sizing,
         wakeups: WakeUps,
         recycle: RecyclePolicy | None = None,
         heartbeat: Heartbeat | None = None,
     ) -> None:
-        self.size = size
+        self.name = name
+        self.sizing = sizing
+        #: How many workers there are to be that take calls.
+        self.size = sizing.min
+        self.concurrency = launcher.concurrency
         self.wakeups = wakeups
-        self.workers: dict[str, DirectWorker] = {}
-        self.members: dict[str, Member] = {}
+        self.roster = Roster(worker_limit(launcher.adapter))
         self.starting = 0
         self.started = 0
         self.lost = 0
         self.recycled = 0
         self.broken: Exception | None = None
         self.budget = RestartBudget(limit=_FAILURES_IN_A_ROW)
-        self.monitor = Monitor(self, heartbeat, recycle, probe_busy=concurrency > 1)
-        self._adapter = adapter
-        self.name = name
-        self.concurrency = concurrency
-        self._spin = spin
-        self._start_timeout = start_timeout
-        self._cancel_grace = cancel_grace
-        self._host_functions = host_functions
+        self.monitor = Monitor(self, heartbeat, recycle, probe_busy=self.concurrency > 1)
+        self.launcher = launcher
+        self.adapter = launcher.adapter
         self._policy = recycle or RecyclePolicy()
         self._max_calls = self._policy.max_calls or math.inf
         self._numbers = 0
         self._generation = 0
-        # Replacements that wait or start.
-        self._coming = 0
-        self._recycling = asyncio.Semaphore(max(1, size // _RECYCLED_AT_ONCE))
+        self._recycling = _turns(sizing)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopping = False
         self._owner: WorkforceOwner | None = None
+        # Looked at for every call.
+        self.workers = self.roster.workers
+        self.members = self.roster.members
 
     # --- start and stop ----------------------------------------------------------------------
 
     async def start(self, owner: WorkforceOwner) -> None:
         """Start all workers; return when each has come up or failed. Failed ones are tried again
-        later.
+        later, and spare ones follow.
 
         Raises:
             AdapterInitFailed: the adapter's ``init`` raised.
             PoolStartFailed: not one came up. Everything is stopped again.
         """
         self._owner = owner
-        init = getattr(self._adapter, "init", None)
+        init = getattr(self.adapter, "init", None)
         if init is not None:
             try:
                 await init()
             except Exception as error:
                 raise AdapterInitFailed(f"the adapter could not be initialized: {error}") from error
         try:
-            starts = (self._start_worker() for _ in range(self.size))
+            starts = [self._in_background(self._start_worker()) for _ in range(self.size)]
+            self.roster.starts.update(dict.fromkeys(starts))
             results = await asyncio.gather(*starts, return_exceptions=True)
+            for start in starts:
+                # One that failed counted as coming until now, so that it was not tried again.
+                self.roster.starts.pop(start, None)
             failures = [result for result in results if isinstance(result, BaseException)]
             if len(failures) == self.size:
                 raise _start_failed(self.name, failures) from failures[0]
         except BaseException:
             await self.stop("failed to start", grace=0.0)
             raise
+        delay = 0.0
         for failure in failures:
             logger.warning("pool %s: a worker did not start: %s", self.name, failure)
-            self._replace_failed()
+            delay = self.budget.record_failure(time.monotonic())
+        self._fill(delay)
         self.monitor.start()
 
     async def stop(self, reason: str, *, grace: float) -> None:
@@ -169,7 +143,7 @@ class Workforce:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await asyncio.gather(*(worker.stop(grace) for worker in tuple(self.workers.values())))
-        terminate = getattr(self._adapter, "terminate", None)
+        terminate = getattr(self.adapter, "terminate", None)
         if terminate is None:
             return
         try:
@@ -178,85 +152,109 @@ class Workforce:
             logger.exception("pool %s: the adapter's terminate() failed", self.name)
 
     async def _start_worker(self) -> None:
+        """Start one that counts as coming until it is up."""
+        member = await self._bring_up()
+        self.roster.starts.pop(_current_task(), None)
+        self._enlist(member)
+
+    async def _bring_up(self) -> Member:
         self._numbers += 1
         worker_id = f"{self.name}-{self._numbers}"
         generation = self._generation
-        spec = WorkerSpec(
-            worker_id=worker_id,
-            pool_size=self.size,
-            concurrency=self.concurrency,
-            cancel_grace=self._cancel_grace,
-            spin=self._spin,
-            host_functions=self._host_functions,
-        )
         self.starting += 1
         try:
-            worker = await asyncio.wait_for(self._new_worker(spec), self._start_timeout)
-        except TimeoutError as error:
-            raise WorkerStartFailed(
-                f"worker {worker_id} was not ready within {self._start_timeout:g} s; "
-                "raise start_timeout if its imports take that long"
-            ) from error
+            worker = await self.launcher.launch(worker_id, self.sizing.most)
         finally:
             self.starting -= 1
         if self._stopping:
             await worker.stop(0.0)
             raise PoolClosed(f"pool {self.name!r} was closed while {worker_id} started")
         worker.attach(self)
-        self.started += 1
-        self.workers[worker_id] = worker
-        self.members[worker_id] = Member(
+        return Member(
             worker,
             started_at=time.monotonic(),
             age_limit=self._policy.age_limit(random.random()),
             pulse=self.monitor.new_pulse(),
+            generation=generation,
         )
-        if self._owner is not None:
-            self._owner.worker_ready(worker_id)
-        if generation != self._generation:
-            self.recycle(worker_id, "it was started before the code was reloaded")
 
-    async def _new_worker(self, spec: WorkerSpec) -> DirectWorker:
-        start_worker = getattr(self._adapter, "start_worker", None)
-        worker = None if start_worker is None else await start_worker(spec)
-        if hasattr(worker, "start_call"):
-            return worker  # type: ignore[return-value]  # a DirectWorker, by that method
-        return AdapterWorker(self._adapter, worker, spec.worker_id)
+    def _enlist(self, member: Member) -> None:
+        self.started += 1
+        self.roster.enlist(member)
+        self.settle()
+        if member.generation != self._generation:
+            self.recycle(member.worker.worker_id, "it was started before the code was reloaded")
 
-    # --- replacing the dead ------------------------------------------------------------------
+    # --- as many as there are to be ----------------------------------------------------------
 
-    def reset_restarts(self) -> None:
-        """Forget the failures so far; start the workers that are missing because of them."""
-        self.budget.record_success()
-        self.broken = None
-        serving = sum(not member.standing.is_leaving for member in self.members.values())
-        for _ in range(self.size - serving - self._coming):
-            self._replace(0.0)
+    def resize(self, sizing: Sizing) -> None:
+        """Have as many workers as ``sizing`` says, from now on."""
+        self.sizing = sizing
+        self._recycling = _turns(sizing)
+        self.have(min(max(self.size, sizing.min), sizing.most))
 
-    def _replace_failed(self) -> None:
-        self._replace(self.budget.record_failure(time.monotonic()))
+    def have(self, size: int) -> None:
+        """Have ``size`` workers that take calls: missing ones are started in the background, those
+        too many leave after the calls they have.
+        """
+        self.size = size
+        self.settle()
 
-    def _replace(self, delay: float) -> None:
+    def settle(self, delay: float = 0.0) -> None:
+        """Do what is needed to have the workers there are to be; starts begin after ``delay``
+        seconds.
+        """
+        while not self._stopping and self.broken is None and (todo := moves(self._staff())):
+            for worker_id in todo.promote:
+                self._promote(worker_id)
+            for worker_id in (*todo.let_go, *todo.dismiss):
+                self._leave(worker_id, Standing.DRAINING, "leaves: fewer are needed")
+            for _ in range(todo.start):
+                self._start_later(delay)
+            for task in self.roster.coming()[: todo.call_off]:
+                del self.roster.starts[task]
+                task.cancel()
+
+    def _staff(self) -> Staff:
+        sessions: Mapping[str, int] = {}
+        if self._owner is not None and self.roster.serving > self.size:
+            sessions = self._owner.sessions_by_worker()
+        return self.roster.staff(size=self.size, spares=self.sizing.spares, sessions=sessions)
+
+    def _promote(self, worker_id: str) -> None:
+        member = self.members.get(worker_id)
+        if member is not None and member.standing is Standing.SPARE:
+            member.standing = Standing.SERVING
+            if self._owner is not None:
+                self._owner.worker_ready(worker_id)
+
+    def _start_later(self, delay: float) -> None:
         """Start a worker in the background, after ``delay`` seconds."""
-        if self.budget.is_spent:
-            self._break(WorkerStartFailed(f"{self.budget.failures} workers in a row failed"))
-        elif not self._stopping:
-            self._in_background(self._start_later(delay))
+        starts = self.roster.starts
+        task = self._in_background(self._start_after(delay))
+        starts[task] = None
+        task.add_done_callback(lambda _: starts.pop(task, None))
 
-    async def _start_later(self, delay: float) -> None:
-        self._coming += 1
+    async def _start_after(self, delay: float) -> None:
         try:
             await asyncio.sleep(delay)
             await self._start_worker()
         except Exception as error:  # a custom adapter may raise anything
+            self.roster.starts.pop(_current_task(), None)
             logger.warning("pool %s: a worker did not start: %s", self.name, error)
-            delay = self.budget.record_failure(time.monotonic())
-            if self.budget.is_spent:
-                self._break(error)
+            if self.roster.serving >= self.sizing.min:
+                # It was to be one more than there have to be: no reason to give up, or to hurry.
+                self.settle(_GROW_AGAIN)
             else:
-                self._replace(delay)
-        finally:
-            self._coming -= 1
+                self._fill(self.budget.record_failure(time.monotonic()), error)
+
+    def _fill(self, delay: float, error: Exception | None = None) -> None:
+        """Start the workers that are missing, unless that has failed too often."""
+        if self.budget.is_spent:
+            count = self.budget.failures
+            self._break(error or WorkerStartFailed(f"{count} workers in a row failed"))
+        else:
+            self.settle(delay)
 
     def _break(self, error: Exception) -> None:
         logger.error("pool %s: its workers keep failing, it gives up: %s", self.name, error)
@@ -310,10 +308,10 @@ class Workforce:
 
     def worker_lost(self, worker_id: str, error: WorkerError) -> None:
         """Replace a worker that died."""
-        member = self.members.pop(worker_id, None)
+        member = self.roster.strike(worker_id)
         if member is None:
             return
-        del self.workers[worker_id]
+        member.gone.set()
         if member.timer is not None:
             member.timer.cancel()
         if self._owner is not None:
@@ -322,14 +320,13 @@ class Workforce:
             self._owner.workforce_broken(self.broken)
         standing, member.standing = member.standing, Standing.GONE
         if self._stopping or standing.is_leaving:
+            self.settle()  # perhaps there is room for another one now
             return
         self.lost += 1
         logger.warning("pool %s: %s", self.name, error)
         if isinstance(error, WorkerHung) and error.stacks:
             logger.warning("the stacks of worker %s:\n%s", worker_id, error.stacks)
-        delay = self.budget.record_death(time.monotonic(), member.started_at)
-        if standing is Standing.SERVING:  # else its successor is being started
-            self._replace(delay)
+        self._fill(self.budget.record_death(time.monotonic(), member.started_at))
 
     # --- MonitorOwner ------------------------------------------------------------------------
 
@@ -339,27 +336,7 @@ class Workforce:
         worker = self.workers[worker_id]
         if isinstance(worker, Answering):
             self.worker_dying(worker_id)
-            self._in_background(_kill_hung(worker, verdict, reason))
-
-    async def dump_stacks(self, worker_id: str) -> str:
-        """The Python stacks of a worker's threads.
-
-        Raises:
-            ConfigurationError: there is no such worker, or it can't tell.
-            WorkerHung: it does not react.
-        """
-        worker: object = self.workers.get(worker_id)
-        if not isinstance(worker, Answering):
-            raise ConfigurationError(
-                f"pool {self.name!r} has no worker {worker_id!r} that can tell its stacks; "
-                f"it has {', '.join(self.workers) or 'none'}"
-            )
-        try:
-            return await worker.dump_stacks(_STACKS_PATIENCE)
-        except StacksUnavailable as error:
-            raise WorkerHung(
-                f"worker {worker_id} gave no stacks: {error}", details={"worker_id": worker_id}
-            ) from error
+            self._in_background(kill_hung(worker, verdict, reason))
 
     def recycle(self, worker_id: str, reason: str) -> bool:
         """Replace a healthy worker: its successor first; then it ends after the calls it has.
@@ -368,13 +345,22 @@ class Workforce:
         be started a moment ago.
         """
         member = self.members.get(worker_id)
-        if member is None or member.standing is not Standing.SERVING or self._stopping:
+        if member is None or self._stopping or time.monotonic() < member.stays_until:
             return False
-        if time.monotonic() < member.stays_until:
+        if member.standing is Standing.SPARE:
+            self._recycle_now(worker_id, reason)
+            self.settle()
+            return True
+        if member.standing is not Standing.SERVING:
             return False
-        member.standing = Standing.SUCCEEDED
-        self._in_background(self._succeed(worker_id, member, reason))
+        self._begin_succession(worker_id, member, reason)
         return True
+
+    def _begin_succession(
+        self, worker_id: str, member: Member, reason: str
+    ) -> asyncio.Task[Exception | None]:
+        member.standing = Standing.SUCCEEDED
+        return self._in_background(self._succeed(worker_id, member, reason))
 
     async def reload(self) -> None:
         """Replace all workers by ones with the code as it is now, each one's successor first.
@@ -382,16 +368,21 @@ class Workforce:
         Raises:
             WorkerStartFailed: the new code does not start. The workers that are up serve on.
         """
-        reload = getattr(self._adapter, "reload", None)
+        reload = getattr(self.adapter, "reload", None)
         if reload is not None:
             await reload()
         self._generation += 1
-        successions = []
-        for worker_id, member in tuple(self.members.items()):
-            if member.standing is Standing.SERVING and not self._stopping:
-                member.standing = Standing.SUCCEEDED
-                work = self._succeed(worker_id, member, "the code was reloaded")
-                successions.append(self._in_background(work))
+        reason = "the code was reloaded"
+        # Idle ones first: where they have to end before their successors start, they don't wait.
+        members = sorted(self.members.items(), key=lambda each: each[1].worker.in_flight)
+        for worker_id, member in members:
+            if member.standing is Standing.SPARE:
+                self.recycle(worker_id, reason)
+        successions = [
+            self._begin_succession(worker_id, member, reason)
+            for worker_id, member in members
+            if member.standing is Standing.SERVING and not self._stopping
+        ]
         if successions:
             # Not gathered: a caller that goes away must not leave workers without successors.
             await asyncio.wait(successions)
@@ -403,30 +394,44 @@ class Workforce:
         """Start a worker's successor, then let it go; return why it stays, if it does."""
         try:
             async with self._recycling:
-                await self._start_worker()
+                if member.standing is not Standing.SUCCEEDED:
+                    return None
+                successor = await self._bring_up_successor(worker_id, member, reason)
         except Exception as error:  # a custom adapter may raise anything
-            logger.warning(
-                "pool %s: worker %s stays, though %s: its successor did not start: %s",
-                self.name, worker_id, reason, error,
-            )  # fmt: skip
-            if member.standing is Standing.SUCCEEDED:
-                member.standing = Standing.SERVING
-                member.stays_until = time.monotonic() + _RECYCLE_AGAIN
-            else:
-                self._replace_failed()  # it died meanwhile, or is about to
+            self._stay(worker_id, member, reason, error)
             return error
         if member.standing is Standing.SUCCEEDED:
-            self._drain(worker_id, member, reason)
+            self._recycle_now(worker_id, reason)
+        self._enlist(successor)
         return None
 
-    def _drain(self, worker_id: str, member: Member, reason: str) -> None:
-        logger.info("pool %s: worker %s is recycled: %s", self.name, worker_id, reason)
+    async def _bring_up_successor(self, worker_id: str, member: Member, reason: str) -> Member:
+        """Start the successor; where there is no room for both, when the other has ended."""
+        task = _current_task()
+        self.roster.starts[task] = member
+        try:
+            if (room := self.roster.room) is not None and room < 0:
+                self._recycle_now(worker_id, reason)
+                await member.gone.wait()
+            return await self._bring_up()
+        finally:
+            self.roster.starts.pop(task, None)
+
+    def _recycle_now(self, worker_id: str, reason: str) -> None:
         self.recycled += 1
-        member.standing = Standing.DRAINING
-        if self._owner is not None:
-            self._owner.worker_leaving(worker_id)
-        member.worker.recall(0.0)
-        self._end_if_unwanted(worker_id, member, reason)
+        self._leave(worker_id, Standing.DRAINING, f"is recycled: {reason}")
+
+    def _stay(self, worker_id: str, member: Member, reason: str, error: Exception) -> None:
+        """A worker's successor did not start."""
+        logger.warning(
+            "pool %s: worker %s stays, though %s: its successor did not start: %s",
+            self.name, worker_id, reason, error,
+        )  # fmt: skip
+        if member.standing is Standing.SUCCEEDED:
+            member.standing = Standing.SERVING
+            member.stays_until = time.monotonic() + _RECYCLE_AGAIN
+        else:  # it left or died meanwhile, or is about to
+            self._fill(self.budget.record_failure(time.monotonic()), error)
 
     # --- leaving -----------------------------------------------------------------------------
 
@@ -436,14 +441,20 @@ class Workforce:
         member = self.members.get(worker_id)
         if member is None or member.standing is Standing.UNWANTED:
             return
-        has_successor = member.standing is not Standing.SERVING
         loop = asyncio.get_running_loop()
-        member.standing = Standing.UNWANTED
         member.timer = loop.call_later(_RETIRE_PATIENCE, member.worker.kill, reason)
+        self._leave(worker_id, Standing.UNWANTED, reason)
+        self.settle()
+
+    def _leave(self, worker_id: str, standing: Standing, reason: str) -> None:
+        """Give a worker no more calls; whoever calls has its place taken, if need be."""
+        member = self.members.get(worker_id)
+        if member is None or (member.standing.is_leaving and standing is Standing.DRAINING):
+            return
+        logger.info("pool %s: worker %s %s", self.name, worker_id, reason)
+        member.standing = standing
         if self._owner is not None:
             self._owner.worker_leaving(worker_id)
-        if not has_successor:
-            self._replace(0.0)
         member.worker.recall(0.0)
         self._end_if_unwanted(worker_id, member, reason)
 
@@ -457,26 +468,7 @@ class Workforce:
 
     def infos(self) -> list[WorkerInfo]:
         """The workers that are up, oldest first."""
-        return [
-            WorkerInfo(
-                worker_id=worker_id,
-                pid=member.worker.pid,
-                in_flight=member.worker.in_flight,
-                completed=member.completed,
-                leaving=member.standing.is_leaving,
-                # Only workers of the built-in kind share memory.
-                shared_memory_bytes=getattr(member.worker, "shared_memory_bytes", 0),
-            )
-            for worker_id, member in self.members.items()
-        ]
-
-
-async def _kill_hung(worker: Answering, verdict: Verdict, reason: str) -> None:
-    stacks = ""
-    if verdict is Verdict.DEADLOCKED:  # a stopped one can't write them
-        with contextlib.suppress(StacksUnavailable):
-            stacks = await worker.dump_stacks(_LAST_STACKS_PATIENCE)
-    worker.kill_hung(reason, stacks)
+        return [member.info() for member in self.members.values()]
 
 
 def _start_failed(name: str, failures: list[BaseException]) -> PoolStartFailed:
@@ -485,3 +477,14 @@ def _start_failed(name: str, failures: list[BaseException]) -> PoolStartFailed:
         f"pool {name!r}: none of its {len(failures)} workers started:{reasons}",
         details={"failures": [str(failure) for failure in failures]},
     )
+
+
+def _turns(sizing: Sizing) -> asyncio.Semaphore:
+    """What lets a part of the workers be recycled at a time."""
+    return asyncio.Semaphore(max(1, sizing.most // _RECYCLED_AT_ONCE))
+
+
+def _current_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None, "starts are tasks"
+    return task

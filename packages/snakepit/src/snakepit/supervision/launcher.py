@@ -1,0 +1,53 @@
+"""Starting one worker of a pool."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from snakepit.adapter import Adapter, DirectWorker, WorkerSpec
+from snakepit.adapter_worker import AdapterWorker
+from snakepit.errors import WorkerStartFailed
+from snakepit.link.host_calls import HostFunction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launcher:
+    """Asks an adapter for workers. What they are told is the same for all; times in seconds."""
+
+    adapter: Adapter
+    concurrency: int
+    spin: float
+    start_timeout: float
+    cancel_grace: float
+    host_functions: Mapping[str, HostFunction]
+
+    async def launch(self, worker_id: str, pool_size: int) -> DirectWorker:
+        """Start a worker and wait until it is ready.
+
+        Raises:
+            WorkerStartFailed: it was not ready in time. An adapter may raise anything else.
+        """
+        spec = WorkerSpec(
+            worker_id=worker_id,
+            pool_size=pool_size,
+            concurrency=self.concurrency,
+            cancel_grace=self.cancel_grace,
+            spin=self.spin,
+            host_functions=self.host_functions,
+        )
+        try:
+            return await asyncio.wait_for(self._new_worker(spec), self.start_timeout)
+        except TimeoutError as error:
+            raise WorkerStartFailed(
+                f"worker {worker_id} was not ready within {self.start_timeout:g} s; "
+                "raise start_timeout if its imports take that long"
+            ) from error
+
+    async def _new_worker(self, spec: WorkerSpec) -> DirectWorker:
+        start_worker = getattr(self.adapter, "start_worker", None)
+        worker = None if start_worker is None else await start_worker(spec)
+        if hasattr(worker, "start_call"):
+            return worker  # type: ignore[return-value]  # a DirectWorker, by that method
+        return AdapterWorker(self.adapter, worker, spec.worker_id)
