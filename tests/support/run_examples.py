@@ -78,7 +78,7 @@ def examples_of(package: str) -> Iterator[doctest.DocTest]:
     """The examples of every public name, of its members too; inherited text counts once."""
     finder = doctest.DocTestFinder()
     seen = set()
-    for module in (package, f"{package}.errors", f"{package}.testing"):
+    for module in (package, *(f"{package}.{part}" for part in ("errors", "telemetry", "testing"))):
         if importlib.util.find_spec(module) is None:
             continue
         public = importlib.import_module(module)

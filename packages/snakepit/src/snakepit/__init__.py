@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from snakepit.version import __version__
 
 if TYPE_CHECKING:
+    from snakepit import telemetry
     from snakepit.adapter import Adapter, CallOptions, WorkerSpec, validate_implementation
     from snakepit.devices import Devices
     from snakepit.errors import SnakepitError
@@ -65,6 +66,7 @@ __all__ = [
     "current_call",
     "generate_session_id",
     "sweep_orphans",
+    "telemetry",
     "validate_implementation",
     "with_policies",
 ]
@@ -106,6 +108,8 @@ _HOMES = {
 if not TYPE_CHECKING:  # or else a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
+        if name == "telemetry":
+            return import_module(f"{__name__}.{name}")
         home = _HOMES.get(name)
         if home is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

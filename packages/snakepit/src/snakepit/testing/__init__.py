@@ -5,6 +5,7 @@
 - :class:`FrameProxy`: lose, repeat, damage and hold back what travels between host and workers.
 - :class:`ScriptedAdapter`: a pool without processes, whose answers the test has written.
 - :class:`ManualClock`: an hour passes when the test says so.
+- :class:`EventRecorder`: which events were told.
 - :func:`kill_worker`, :func:`frozen` and others: what hits a process from outside.
 - :func:`assert_no_leaks`: nothing may be left behind.
 
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from snakepit.testing.clock import ManualClock
+    from snakepit.testing.events import EventRecorder, RecordedEvent
     from snakepit.testing.faults import Action, Fault, FaultyAdapter, Firing, Phase
     from snakepit.testing.frame_proxy import Direction, FrameProxy, FrameRule, ProxiedLink, Tamper
     from snakepit.testing.gates import Arrival, Gate, apass_gate, pass_gate
@@ -48,6 +50,7 @@ __all__ = [
     "Arrival",
     "Die",
     "Direction",
+    "EventRecorder",
     "Fail",
     "Fault",
     "FaultyAdapter",
@@ -63,6 +66,7 @@ __all__ = [
     "Phase",
     "ProxiedLink",
     "ReceivedCall",
+    "RecordedEvent",
     "Reply",
     "ScriptedAdapter",
     "ScriptedWorker",
@@ -86,6 +90,7 @@ __all__ = [
 # Imported when first used: a worker that waits at a gate needs no leak checker.
 _HOMES = {
     "clock": ("ManualClock",),
+    "events": ("EventRecorder", "RecordedEvent"),
     "faults": ("Action", "Fault", "FaultyAdapter", "Firing", "Phase"),
     "frame_proxy": ("Direction", "FrameProxy", "FrameRule", "ProxiedLink", "Tamper"),
     "gates": ("Arrival", "Gate", "apass_gate", "pass_gate"),
