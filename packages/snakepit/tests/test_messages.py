@@ -36,6 +36,7 @@ REQUESTS = st.builds(
     parent=st.none() | IDS,
     credit=st.none()
     | st.builds(Credit, st.integers(1, MAX_CREDIT_ITEMS), st.integers(1, MAX_CREDIT_BYTES)),
+    trace=st.none() | st.dictionaries(st.text(), st.text(), min_size=1),
 )
 PLAIN: list[Any] = ["add", {"x": 1}, None, None, None, None]
 
@@ -58,7 +59,7 @@ def changed(index: int, value: Any) -> list[Any]:
 
 @given(IDS, REQUESTS)
 def test_a_call_is_read_as_it_was_written(call_id: int, request: CallRequest) -> None:
-    frame = received(call_frame(call_id, request))
+    frame = received(call_frame(call_id, request[:-1], trace=request.trace))
     assert (frame.type, frame.call_id) == (FrameType.CALL, call_id)
     assert read_call(frame) == request
     assert bool(frame.flags & FLAG_STREAM) == (request.credit is not None)
@@ -66,8 +67,18 @@ def test_a_call_is_read_as_it_was_written(call_id: int, request: CallRequest) ->
 
 
 def test_elements_that_a_later_version_appended_are_ignored() -> None:
-    assert read_call(call_with([*PLAIN, {"new": True}, 7])) == CallRequest(*PLAIN)
+    assert read_call(call_with([*PLAIN, None, {"new": True}, 7])) == CallRequest(*PLAIN)
     assert read_body(call_with([1, 2, 3]), 2) == [1, 2]
+
+
+def test_a_call_without_a_trace_has_no_element_for_it() -> None:
+    frame = received(call_frame(1, CallRequest(*PLAIN)[:-1]))
+    assert msgpack.unpackb(frame.body) == PLAIN
+
+
+@pytest.mark.parametrize("trace", [7, "text", True, ["traceparent"], b"x"])
+def test_a_trace_that_is_none_is_left_out(trace: Any) -> None:
+    assert read_call(call_with([*PLAIN, trace])) == CallRequest(*PLAIN)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +133,7 @@ def test_a_value_that_can_not_be_decoded_is_a_decode_error(body: bytes) -> None:
 
 
 def test_an_argument_that_can_not_travel_is_named_by_its_path() -> None:
-    request = CallRequest("add", {"x": [1, object()]}, None, None, None, None)
+    request = ("add", {"x": [1, object()]}, None, None, None, None)
     with pytest.raises(EncodeError) as caught:
         call_frame(1, request)
     assert caught.value.path == "args.x[1]"

@@ -11,9 +11,12 @@ import pytest
 from snakepit import _error_base, _error_text, nesting
 from snakepit.calls import TRANSITIONS
 from snakepit.errors import EncodeError, error_to_wire
-from snakepit.wire import arrays, codec, exchange, explain, frames, segments
+from snakepit.link.remote_events import BURST, RATE
+from snakepit.telemetry import bus
+from snakepit.wire import arrays, codec, events, exchange, explain, frames, segments
 from snakepit.wire.messages import CallRequest, call_frame, value_frame
 from snakepit.wire.values import Ext
+from snakepit.worker.telemetry import MOST_WAITING
 
 DOCUMENT = (Path(__file__).parents[1] / "PROTOCOL.md").read_text()
 GIB = 1 << 30
@@ -119,7 +122,7 @@ def test_how_deep_results_and_arguments_may_be_nested() -> None:
         return value_frame(frames.FrameType.RESULT, 1, nested(levels))
 
     def send_argument(levels: int) -> bytes:
-        return call_frame(1, CallRequest("work", {"x": nested(levels)}, None, None, None, None))
+        return call_frame(1, ("work", {"x": nested(levels)}, None, None, None, None))
 
     for send, deepest in ((send_result, result), (send_argument, argument)):
         (frame,) = frames.FrameDecoder().feed(send(deepest))
@@ -130,3 +133,15 @@ def test_how_deep_results_and_arguments_may_be_nested() -> None:
 
 def test_the_versions_are_those_of_the_code() -> None:
     assert tuple(int(version) for version, _ in table("Versions")) == frames.PROTOCOL_VERSIONS
+
+
+def test_what_is_said_of_events_is_what_the_code_does() -> None:
+    text = " ".join(section("Events").split())
+    assert f"the feature `{exchange.EVENTS_FEATURE}`" in text
+    assert f"up to {bus.NAME_LIMIT} characters" in text
+    assert f"begin with `{bus.OWN_PREFIX}`" in text
+    assert f"up to {events.MOST_ENTRIES} entries, a key up to {events.KEY_LIMIT} characters" in text
+    assert f"a text up to {events.TEXT_LIMIT}, an event up to {events.EVENT_BYTES} bytes" in text
+    assert f"up to {events.BODY_BYTES:_} bytes".replace("_", " ") in text
+    assert f"a bounded buffer ({MOST_WAITING} here)" in text
+    assert f"beyond {BURST:g} events at once or {RATE:g} a second" in text

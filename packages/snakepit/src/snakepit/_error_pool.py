@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from snakepit._error_base import PUBLIC_MODULE, SnakepitError
 
 
@@ -17,6 +19,15 @@ class PoolStartFailed(PoolError):
 
     __module__ = PUBLIC_MODULE
     code = "pool_start_failed"
+
+    @classmethod
+    def of(cls, pool: str, failures: Sequence[BaseException]) -> PoolStartFailed:
+        """Return the error for a pool of which no worker started; each reason is told once."""
+        reasons = "".join(f"\n  - {failure}" for failure in dict.fromkeys(map(str, failures)))
+        return cls(
+            f"pool {pool!r}: none of its {len(failures)} workers started:{reasons}",
+            details={"failures": [str(failure) for failure in failures]},
+        )
 
 
 class PoolClosed(PoolError):

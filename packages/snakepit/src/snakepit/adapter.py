@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 from snakepit.calls import Call
 from snakepit.errors import AdapterInvalid
 from snakepit.link.host_calls import HostFunction
-from snakepit.link.worker import WorkerEvents
+from snakepit.link.owner import WorkerEvents
 from snakepit.wakeups import WakeUps
 from snakepit.wire.credit import Credit
 
@@ -24,7 +24,7 @@ class WorkerSpec:
     ``concurrency`` is the number of calls the worker will be given at a time, ``pool_size`` how
     many workers take calls at the most, itself included, ``cancel_grace`` the seconds a call has to
     stop once it is told to, ``spin`` how many seconds the worker may look for its next call before
-    it sleeps.
+    it sleeps, ``pool`` the pool's name.
     """
 
     worker_id: str
@@ -33,6 +33,7 @@ class WorkerSpec:
     cancel_grace: float = 0.25
     spin: float = 0.0
     host_functions: Mapping[str, HostFunction] = field(default_factory=dict)
+    pool: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from snakepit.errors import (
     WorkerLost,
     as_typed,
 )
-from snakepit.link.worker import WorkerEvents
+from snakepit.link.owner import WorkerEvents
 from snakepit.nesting import enter_chain
 from snakepit.streams import StreamBuffer
 from snakepit.windows import AsyncSendWindow

@@ -17,12 +17,22 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from snakepit import call_events
 from snakepit.calls import Call, CallEvent, CallOutcome
 from snakepit.checks import seconds
 from snakepit.deadlines import Deadlines, timeout_error
-from snakepit.errors import EncodeError, Outcome, PayloadTooLarge, ProtocolError, SnakepitError
+from snakepit.errors import (
+    EncodeError,
+    Outcome,
+    PayloadTooLarge,
+    PoisonCall,
+    ProtocolError,
+    SnakepitError,
+)
 from snakepit.stats import Counters
 from snakepit.supervision.quarantine import Quarantine
+from snakepit.telemetry import bus
+from snakepit.telemetry.trace import CORRELATION_ID
 from snakepit.wakeups import WakeUps
 from snakepit.wire.codec import encode
 from snakepit.worker.batches import SUFFIX, Batch
@@ -49,6 +59,7 @@ class CallTaker(Protocol):
 class BatchOwner(CallTaker, Protocol):
     """Where batches are sent."""
 
+    name: str
     running: set[Call]
     quarantine: Quarantine
     counters: Counters
@@ -149,6 +160,8 @@ class BatchCall(Call):
 
     def _error_of(self, member: Call, error: SnakepitError) -> SnakepitError:
         own = copy.copy(error)
+        ids = {CORRELATION_ID: member.correlation_id, "batch_id": self.correlation_id}
+        own.details = {**error.details, **ids}
         if own.outcome is Outcome.UNKNOWN and not own.from_peer:
             own.retryable = own.retryable and member.idempotent
         return own
@@ -183,8 +196,15 @@ class Batcher:
             PoisonCall: it has killed workers.
         """
         if self._owner.quarantine.suspects:
-            self._owner.quarantine.require_harmless(call, call.submitted_at)
+            try:
+                self._owner.quarantine.require_harmless(call, call.submitted_at)
+            except PoisonCall as error:
+                if bus.listening:
+                    call_events.refused(self._owner.name, call, error)
+                raise
         call.apply(CallEvent.QUEUE)
+        if bus.listening:
+            call_events.submitted(self._owner.name, call)
         # A call whose session is only a hint goes with others: its session has no say then.
         key = (call.session_id if call.strict else None, call.fail_fast, call.priority)
         batch = self._open.get(key)
@@ -225,6 +245,8 @@ class Batcher:
         del self._batches[call]
         self._deadlines.calls.pop(call, None)
         call.apply(CallEvent.END)
+        if bus.listening:
+            call_events.answered(self._owner.name, call)
 
     # --- sending -------------------------------------------------------------------------------
 
@@ -263,6 +285,7 @@ class Batcher:
             if member.outcome is None:
                 member.apply(CallEvent.START)
                 member.started_at = now
+                member.worker_id = batch.worker_id
         self._owner.counters.batches += 1
         self._owner.counters.batched += len(batch.members)
 

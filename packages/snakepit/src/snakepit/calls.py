@@ -7,7 +7,8 @@ asks of the futures that tasks wait for, and no more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Mapping
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextvars import Context
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
@@ -21,6 +22,7 @@ from snakepit.errors import (
     WorkerError,
 )
 from snakepit.streams import StreamBuffer
+from snakepit.telemetry.trace import CORRELATION_ID
 from snakepit.wakeups import WakeUps
 
 if TYPE_CHECKING:
@@ -119,9 +121,13 @@ class Call:
         "stream",
         "strict",
         "submitted_at",
+        "trace",
         "wire_id",
         "worker_id",
     )
+
+    #: Those that it carries to a worker together; see batching.
+    members: Sequence[Call] = ()
 
     def __init__(
         self,
@@ -171,6 +177,8 @@ class Call:
         # The sign by which asyncio knows a future, and that a task wants to wait for it.
         self._asyncio_future_blocking = False
         self.wire_id = 0
+        #: What its worker is told for traces and logs; nearly always nothing. See telemetry.trace.
+        self.trace: dict[str, str] | None = None
         #: Seconds its worker took for it, as far as the host can tell; set at its end.
         self.ran_s = 0.0
         self._value: Any = None
@@ -188,6 +196,29 @@ class Call:
             raise ProtocolError(
                 f"{event.value} can't happen to a call that is {self.state.value}"
             ) from None
+
+    @property
+    def correlation_id(self) -> str:
+        """The text by which its events, log records and errors are found, here and in its worker.
+
+        Unless somebody asks before it is sent, it is made of what both sides know anyway.
+        """
+        if self.trace is not None:
+            return self.trace[CORRELATION_ID]
+        if self.worker_id is not None and self.wire_id:
+            return f"{self.worker_id}/{self.wire_id}"
+        self.trace = {CORRELATION_ID: os.urandom(8).hex()}
+        return self.trace[CORRELATION_ID]
+
+    def keep_correlation_id(self) -> None:
+        """Stay with the one it has, wherever it is sent next."""
+        if self.trace is None:
+            self.trace = {CORRELATION_ID: self.correlation_id}
+
+    @property
+    def error(self) -> BaseException | None:
+        """What it is answered with, until the caller has it."""
+        return self._error
 
     def recall(self) -> None:
         """Back to the queue: its worker has not started it."""
@@ -221,6 +252,7 @@ class Call:
     def fail(self, error: SnakepitError) -> None:
         """Answer the caller with an error."""
         if self.outcome is None:
+            error.details.setdefault(CORRELATION_ID, self.correlation_id)
             late = isinstance(error, CallTimeout | QueueTimeout)
             self.outcome = CallOutcome.TIMED_OUT if late else CallOutcome.FAILED
             self._error = error

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from snakepit import call_events
 from snakepit._logs import steady_logger
-from snakepit.batching import BatchCall, Batching
+from snakepit.batching import Batching
 from snakepit.calls import Call, CallEvent, CallOutcome, CallState
 from snakepit.deadlines import Deadlines, timeout_error
 from snakepit.errors import (
@@ -39,6 +40,7 @@ from snakepit.spin import AdaptiveSpin
 from snakepit.stats import Counters
 from snakepit.supervision.quarantine import Quarantine
 from snakepit.supervision.workforce import Workforce
+from snakepit.telemetry import bus
 from snakepit.wire.credit import Credit
 from snakepit.worker.batches import SUFFIX
 
@@ -96,8 +98,10 @@ class Dispatcher:
                     self.quarantine.require_harmless(call, call.submitted_at)
                 short = call.stream is None and self._times.is_short(call.command)
                 worker_id = self.scheduler.submit(call, short=short)
-            except (PoisonCall, PoolSaturated, SessionWorkerUnavailable, WorkerBusy):
+            except (PoisonCall, PoolSaturated, SessionWorkerUnavailable, WorkerBusy) as error:
                 self.counters.refused += 1
+                if bus.listening:
+                    call_events.refused(self.name, call, error)
                 raise
         else:
             worker_id, call.parent_id = lender.worker_id, lender.call_id
@@ -107,15 +111,20 @@ class Dispatcher:
         self._watch(call, now)
         if worker_id is None:
             call.apply(_QUEUE)
+            if bus.listening:
+                call_events.submitted(self.name, call)
+                call_events.queued(self.name, call, self.scheduler.queued, self._capacity())
         else:
+            if bus.listening:
+                call_events.submitted(self.name, call)
             self._start(call, worker_id, now)
             if self._spin.limit and len(self.running) == 1 and call.stream is None:
                 self._look_for_answer(call)
 
     def _start(self, call: Call, worker_id: str, now: float) -> None:
+        call.worker_id = worker_id
         call.apply(_START)
         call.started_at = now
-        call.worker_id = worker_id
         self.running.add(call)
         try:
             if self.quarantine.suspects:  # perhaps since it was queued
@@ -128,6 +137,13 @@ class Dispatcher:
         else:
             if self.scheduler.ahead and self._recall_timer is None:
                 self._watch_for_slow_calls()
+            if bus.listening:
+                moves = self.scheduler.take_rebindings()
+                call_events.started(self.name, call, self.scheduler.queued, moves)
+
+    def _capacity(self) -> int:
+        """How many calls can run at a time."""
+        return self.scheduler.open_workers * self.workforce.concurrency
 
     def _look_for_answer(self, call: Call) -> None:
         """Spare the only call in flight the sleep and the wake-up, if its answer comes at once."""
@@ -160,6 +176,8 @@ class Dispatcher:
                 now = time.monotonic()
                 limit = call.limit_at(now)
                 if limit is None or now < limit:
+                    if bus.listening:
+                        call_events.left_queue(self.name, call, self.scheduler.queued, "started")
                     self._start(call, worker_id, now)
                 else:  # the timer has not come to it yet
                     self.scheduler.release(worker_id)
@@ -205,11 +223,13 @@ class Dispatcher:
 
     def calls_crashed(self, calls: Sequence[Call], error: WorkerError) -> None:
         """A worker crashed while it ran these. (WorkforceOwner)"""
-        calls = [each for call in calls for each in _users_calls(call)]
+        calls = [each for call in calls for each in call.members or (call,)]
         for command in self.quarantine.record_crash(calls, error, time.monotonic()):
             logger.error(
                 "pool %s: a call of %r is refused from now on: %s", self.name, command, error
             )
+            if bus.listening:
+                call_events.quarantined(self.name, command, error)
 
     def calls_recalled(self, worker_id: str, calls: Sequence[Call]) -> None:
         """A worker has not started these and will not; the first was sent first.
@@ -218,9 +238,13 @@ class Dispatcher:
         self.counters.recalled += len(calls)
         for call in reversed(calls):
             self.running.discard(call)
+            if bus.listening:
+                call.keep_correlation_id()
             call.recall()
             self.scheduler.recalled(call, worker_id)
             self._watch(call, time.monotonic())
+            if bus.listening:
+                call_events.recalled(self.name, call, worker_id)
         self._fail_stranded(worker_id)
         self.start_waiting()
 
@@ -237,6 +261,7 @@ class Dispatcher:
 
     def _close(self, call: Call) -> None:
         """Count a call that holds nothing any more."""
+        before = call.state
         call.apply(_END)
         self._deadlines.calls.pop(call, None)
         if call.outcome is _SUCCEEDED:
@@ -248,6 +273,8 @@ class Dispatcher:
             self.counters.count(call.outcome)
         if self._idle is not None and self.is_idle():
             self._idle.set()
+        if bus.listening:
+            call_events.ended(self.name, call, before, self.scheduler.queued)
 
     def is_idle(self) -> bool:
         """Whether no call runs or waits."""
@@ -269,6 +296,8 @@ class Dispatcher:
                 if call.stream is not None:
                     loop.call_later(self._grace / 2, self._insist, call)
                 loop.call_later(self._grace, self._end_stuck_call, call)
+            if bus.listening:
+                call_events.answered(self.name, call)
 
     def _insist(self, call: Call) -> None:
         """Have a stream that did not come to its next item broken off."""
@@ -400,8 +429,3 @@ class Dispatcher:
         for timer in (self._timer, self._recall_timer):
             if timer is not None:
                 timer.cancel()
-
-
-def _users_calls(call: Call) -> Sequence[Call]:
-    """The calls that users made: those of a batch, or the call itself."""
-    return call.members if isinstance(call, BatchCall) else (call,)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from contextvars import ContextVar
+from typing import Any
 
 from snakepit.calls import Call
 from snakepit.errors import CallDepthExceeded
 from snakepit.scheduler import Scheduler
+from snakepit.telemetry.trace import headers, in_same_trace
 
 _MAX_CALL_DEPTH = 32
 
@@ -27,6 +29,7 @@ class HostCall:
 
     __slots__ = (
         "_deadline",
+        "_trace",
         "call_id",
         "command",
         "depth",
@@ -36,7 +39,14 @@ class HostCall:
         "worker_id",
     )
 
-    def __init__(self, call_id: int, command: str, worker_id: str, parent: Call) -> None:
+    def __init__(
+        self,
+        call_id: int,
+        command: str,
+        worker_id: str,
+        parent: Call,
+        trace: Mapping[str, Any] | None = None,
+    ) -> None:
         self.call_id = call_id
         self.command = command
         self.worker_id = worker_id
@@ -45,7 +55,21 @@ class HostCall:
         # Not the length of the chain: what a batch is nested in has no order.
         self.depth: int = 1 + max((outer.depth for outer in parent.chain), default=0)
         self._deadline = parent.deadline
+        self._trace = trace
         self.ended = False
+
+    @property
+    def correlation_id(self) -> str:
+        """That of the command that makes this call."""
+        return self.parent.correlation_id
+
+    @property
+    def trace_context(self) -> Mapping[str, str]:
+        """The W3C trace context of the code that makes this call; empty without one. A worker can't
+        claim another trace than that of its command.
+        """
+        theirs, ours = headers(self._trace), headers(self.parent.trace)
+        return theirs if theirs and in_same_trace(theirs, ours) else ours
 
     def remaining(self) -> float | None:
         """Seconds left for the command that makes this call; None without a deadline."""

@@ -16,7 +16,7 @@ from enum import Enum
 from types import TracebackType
 from typing import Final
 
-from snakepit import forks
+from snakepit import forks, pool_events
 from snakepit.adapter import Adapter, require_valid
 from snakepit.calling import CallingPool
 from snakepit.calls import PRIORITIES, CallState
@@ -44,6 +44,7 @@ from snakepit.supervision.launcher import Launcher
 from snakepit.supervision.quarantine import DEFAULT_LIMIT, Quarantine
 from snakepit.supervision.recycling import RecyclePolicy
 from snakepit.supervision.workforce import Workforce
+from snakepit.telemetry import bus
 from snakepit.wakeups import WakeUps
 from snakepit.worker.target import import_is_running
 
@@ -160,6 +161,7 @@ class Pool(CallingPool, SupervisedPool):
         self._wakeups = WakeUps()
         self._workforce = Workforce(
             Launcher(
+                pool=self.name,
                 adapter=adapter,
                 concurrency=whole_number("concurrency", concurrency),
                 spin=seconds("spin", spin, zero=True),
@@ -216,16 +218,24 @@ class Pool(CallingPool, SupervisedPool):
         self._loop = asyncio.get_running_loop()
         self._home = forks.here()
         self.name = self._workforce.name = self._dispatcher.name = claim_name(self.name)
+        self._workforce.monitor.on_look = self._tell_status
+        began_at = time.monotonic()
+        if bus.listening:
+            pool_events.starting(self.name, self._workforce.size)
         try:
             await self._workforce.start(self._dispatcher)
-        except BaseException:
+        except BaseException as error:
             self._enter(PoolState.CLOSED)
+            if bus.listening:
+                pool_events.started(self.name, 0, began_at, error)
             raise
         if self._closing is not None:
             await asyncio.shield(self._closing)
             raise PoolClosed(f"pool {self.name!r} was closed while it started")
         self._enter(PoolState.OPEN)
         self._autoscaler.start()
+        if bus.listening:
+            pool_events.started(self.name, len(self._workforce.workers), began_at)
 
     async def await_ready(
         self, timeout: float | timedelta | None = None, *, workers: int | None = None
@@ -301,8 +311,16 @@ class Pool(CallingPool, SupervisedPool):
             await pool.reload()
         """
         self._require_open()
-        await self._workforce.reload()
+        began_at = time.monotonic()
+        try:
+            await self._workforce.reload()
+        except Exception as error:
+            if bus.listening:
+                pool_events.reloaded(self.name, self._scheduler.open_workers, began_at, error)
+            raise
         self._dispatcher.quarantine.clear()
+        if bus.listening:
+            pool_events.reloaded(self.name, self._scheduler.open_workers, began_at)
 
     async def aclose(self, *, drain: bool = True, timeout: float | timedelta = 10.0) -> None:
         """Refuse new calls, let those in flight finish for up to ``timeout`` seconds, then end
@@ -334,6 +352,7 @@ class Pool(CallingPool, SupervisedPool):
     async def _close_all(self, *, drain: bool, limit: float) -> None:
         self._enter(PoolState.CLOSING)
         self._autoscaler.stop()
+        began_at = time.monotonic()
         if drain:
             await self._dispatcher.drain(limit)
         self._state = PoolState.CLOSED
@@ -343,6 +362,8 @@ class Pool(CallingPool, SupervisedPool):
         await self._workforce.stop("closed", grace=min(limit, 2.0) if drain else 0.0)
         self._dispatcher.close()
         self._enter(PoolState.CLOSED)
+        if bus.listening:
+            pool_events.closed(self.name, began_at)
 
     async def __aenter__(self) -> Pool:
         await self.start()
@@ -381,6 +402,9 @@ class Pool(CallingPool, SupervisedPool):
             session_misses=self._scheduler.session_misses,
             **asdict(self._dispatcher.counters),
         )
+
+    def _tell_status(self) -> None:
+        pool_events.status(self.name, self.stats())
 
     def health(self) -> Health:
         """Whether the pool lives and takes calls; for the probes of what runs this process.

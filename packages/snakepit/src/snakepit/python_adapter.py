@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import itertools
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -19,11 +20,13 @@ from snakepit.link.channels import HostEnds, WorkerEnds, open_channels
 from snakepit.link.handshake import WorkerConfig
 from snakepit.link.worker import WorkerProcess
 from snakepit.options import instance_or_none
+from snakepit.processes.events import worker_spawned
 from snakepit.processes.linux import IS_LINUX
 from snakepit.processes.spec import ProcessSpec
 from snakepit.processes.template_client import TemplateLost, UnsafeToFork
 from snakepit.processes.templates import SharedTemplate
 from snakepit.processes.tree import ProcessTree, acquire_tree, release_tree
+from snakepit.telemetry import bus
 from snakepit.wire.codec import encode
 from snakepit.worker.target import split_target
 
@@ -205,12 +208,15 @@ class PythonAdapter:
             device_variable=None if self._devices is None else self._devices.variable,
         )
         worker = WorkerProcess(spec.worker_id, ends, config, spec.host_functions)
+        began_at = time.monotonic()
         try:
             try:
                 pid = await self._start_process(tree, process_spec, worker_ends.fds)
                 tree.guard(pid, worker_ends.mark, spec.cancel_grace + _BACKSTOP_DELAY)
             finally:
                 worker_ends.close()
+            if bus.listening:
+                worker_spawned(spec.pool, spec.worker_id, pid, began_at, forked=self._forks)
             await worker.start(tree, pid)
         except BaseException:
             await worker.discard()

@@ -18,10 +18,12 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 from snakepit.call_queue import CallQueue, WaitsFor
 from snakepit.calls import Call
 from snakepit.errors import PoolSaturated, SessionWorkerUnavailable, WorkerBusy
+from snakepit.telemetry import bus
 
 #: Sessions whose worker is remembered; the least recently used are forgotten.
 SESSION_LIMIT = 10_000
@@ -48,6 +50,17 @@ class _Slots:
         return self.load < limit and not self.closed
 
 
+class Rebinding(NamedTuple):
+    """That a session was bound to another worker, or to none. ``reason``: why it left ``before``,
+    if it was bound.
+    """
+
+    session_id: str
+    before: str | None
+    after: str | None
+    reason: str
+
+
 class Scheduler:
     """The slots of a pool's workers, the queue and the sessions' workers."""
 
@@ -65,6 +78,8 @@ class Scheduler:
         self._sessions: OrderedDict[str, str] = OrderedDict()
         self.session_hits = 0
         self.session_misses = 0
+        # What has not been told yet; kept only where somebody listens.
+        self._rebindings: list[Rebinding] = []
 
     @property
     def queued(self) -> int:
@@ -356,14 +371,25 @@ class Scheduler:
         before = self._sessions.get(session_id)
         if before == worker_id:
             self.session_hits += 1
-        elif before is not None:
-            self.session_misses += 1
-            self.queue.session_moved(session_id)
+        else:
+            if bus.listening:
+                reason = "worker_busy" if self._home(session_id) else "worker_left"
+                self._rebindings.append(Rebinding(session_id, before, worker_id, reason))
+            if before is not None:
+                self.session_misses += 1
+                self.queue.session_moved(session_id)
         self._sessions[session_id] = worker_id
         self._sessions.move_to_end(session_id)
         if len(self._sessions) > self._session_limit:
-            forgotten, _ = self._sessions.popitem(last=False)
+            forgotten, bound_to = self._sessions.popitem(last=False)
             self.queue.session_moved(forgotten)
+            if bus.listening:
+                self._rebindings.append(Rebinding(forgotten, bound_to, None, "forgotten"))
+
+    def take_rebindings(self) -> list[Rebinding]:
+        """The sessions that were bound anew since this was asked for last."""
+        rebindings, self._rebindings = self._rebindings, []
+        return rebindings
 
     def release_session(self, session_id: str) -> bool:
         """Forget which worker a session is bound to; whether it was bound."""

@@ -15,9 +15,11 @@ from collections.abc import (
 )
 from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from snakepit import call_events
 from snakepit.calls import Call
 from snakepit.errors import ConfigurationError, HostCallCancelled
 from snakepit.inline.values import travelled, travelled_error
@@ -28,6 +30,7 @@ from snakepit.link.host_calls import (
     iterate_function,
 )
 from snakepit.nesting import HostCall, enter_chain
+from snakepit.telemetry import bus
 from snakepit.threads import iterate_in_thread
 from snakepit.worker.context import CallContext
 
@@ -43,9 +46,10 @@ class InlineHostCalls:
     worker, as a worker process does.
     """
 
-    def __init__(self, functions: Mapping[str, HostFunction], worker_id: str) -> None:
+    def __init__(self, functions: Mapping[str, HostFunction], pool: str, worker_id: str) -> None:
+        self.worker_id = worker_id
         self._functions = functions
-        self._worker_id = worker_id
+        self._pool = pool
         self._loop = asyncio.get_running_loop()
         self._ids = itertools.count(2, 2)
         # The calls that run in this worker, by their contexts' ids.
@@ -122,12 +126,14 @@ class InlineHostCalls:
         if parent is None:
             raise HostCallCancelled("the call that this is done for has ended; end it, too")
         arguments: dict[str, Any] = travelled("args", dict(args))
-        return HostCall(next(self._ids), name, self._worker_id, parent), arguments
+        trace = context.trace_for_host()
+        return HostCall(next(self._ids), name, self.worker_id, parent, trace), arguments
 
     async def _serve(self, call: HostCall, args: Mapping[str, Any]) -> Any:
         try:
             function = find_function(self._functions, call.command)
-            return travelled("result", await call_function(function, call, args))
+            with self._observed(call):
+                return travelled("result", await call_function(function, call, args))
         except asyncio.CancelledError:
             raise
         except BaseException as error:
@@ -140,11 +146,12 @@ class InlineHostCalls:
         try:
             function = find_function(self._functions, call.command)
             items = iterate_function(function, call, args)
-            try:
-                async for item in items:
-                    yield travelled("item", item)
-            finally:
-                await items.aclose()
+            with self._observed(call):
+                try:
+                    async for item in items:
+                        yield travelled("item", item)
+                finally:
+                    await items.aclose()
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException as error:
@@ -152,6 +159,9 @@ class InlineHostCalls:
             raise typed from typed.__cause__
         finally:
             call.ended = True
+
+    def _observed(self, call: HostCall) -> AbstractContextManager[None]:
+        return call_events.host_call(self._pool, call) if bus.listening else nullcontext()
 
     def _task(self, call: HostCall, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         task = _context_of(call).run(self._loop.create_task, work)

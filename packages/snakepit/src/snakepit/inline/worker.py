@@ -14,6 +14,7 @@ from snakepit.calls import Call
 from snakepit.errors import WorkerStartFailed
 from snakepit.inline.calls import InlineHostCalls, Work
 from snakepit.inline.values import travelled, travelled_error, travelled_result
+from snakepit.telemetry.trace import CORRELATION_ID
 from snakepit.threads import Ended, WorkThread, ended_in_thread, start_thread
 from snakepit.wire.credit import WINDOW
 from snakepit.wire.messages import CallRequest
@@ -34,7 +35,7 @@ class InlineWorker(AdapterWorker):
 
     def __init__(self, adapter: Adapter, spec: WorkerSpec) -> None:
         super().__init__(adapter, None, spec.worker_id)
-        self._host_calls = InlineHostCalls(spec.host_functions, spec.worker_id)
+        self._host_calls = InlineHostCalls(spec.host_functions, spec.pool, spec.worker_id)
         # Where all sync code of the worker runs, its constructor included: what belongs to one
         # thread, such as a connection to SQLite, can be used as in a process.
         self._thread = WorkThread(spec.worker_id) if spec.concurrency == 1 else None
@@ -121,6 +122,7 @@ class InlineWorker(AdapterWorker):
             session=call.session_id,
             parent=call.parent_id,
             credit=None if call.stream is None else WINDOW,
+            trace={CORRELATION_ID: call.correlation_id, **(call.trace or {})},
         )
         command = select_command(self._commands, request)
         context = self._contexts[call] = CallContext(self._host_calls, next(self._ids), request)

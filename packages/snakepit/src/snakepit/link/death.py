@@ -24,14 +24,18 @@ _OUT_OF_MEMORY: Final = "MemoryError"
 _DEVICE_LOST: Final = ("CUDA error:", "HIP error:", "device-side assert")
 
 
+def ran_out_of_memory(error: SnakepitError) -> bool:
+    """Whether a call ended because its worker got no more memory."""
+    return isinstance(error, RemoteError) and str(error.remote_type).endswith(_OUT_OF_MEMORY)
+
+
 def spoils_its_worker(error: SnakepitError) -> bool:
     """Whether the worker of a call that ended so is not to be trusted any more: it got no more
     memory, in the middle of nobody knows what, or its device takes no more orders from it.
     """
-    if not isinstance(error, RemoteError):
-        return False
-    is_out_of_memory = str(error.remote_type).endswith(_OUT_OF_MEMORY)
-    return is_out_of_memory or any(words in str(error) for words in _DEVICE_LOST)
+    if ran_out_of_memory(error):
+        return True
+    return isinstance(error, RemoteError) and any(words in str(error) for words in _DEVICE_LOST)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from snakepit.errors import ProtocolError, VersionMismatch
-from snakepit.wire.exchange import SEGMENTS_FEATURE, common_features
+from snakepit.wire.exchange import EVENTS_FEATURE, SEGMENTS_FEATURE, common_features
 from snakepit.wire.frames import PROTOCOL_VERSIONS, Frame, FrameType
 from snakepit.wire.messages import message_frame, read_body
 
@@ -48,6 +48,11 @@ class Hello(NamedTuple):
         """Whether large buffers may travel in shared memory."""
         return SEGMENTS_FEATURE in self.features
 
+    @property
+    def tells_events(self) -> bool:
+        """Whether it can tell the events of its code."""
+        return EVENTS_FEATURE in self.features
+
 
 def read_hello(frame: Frame) -> Hello:
     """Understand a ``HELLO``.
@@ -70,8 +75,8 @@ def read_hello(frame: Frame) -> Hello:
     return Hello(max(common), common_features(known.get("features")), known.get("stacks"))
 
 
-def welcome_frame(hello: Hello, worker_id: str, config: WorkerConfig) -> bytes:
-    """The ``WELCOME`` that answers it."""
+def welcome_frame(hello: Hello, worker_id: str, config: WorkerConfig, listen: list[str]) -> bytes:
+    """The ``WELCOME`` that answers it; ``listen`` is what it is to tell of."""
     told = {
         "worker_id": worker_id,
         "target": config.target,
@@ -82,5 +87,6 @@ def welcome_frame(hello: Hello, worker_id: str, config: WorkerConfig) -> bytes:
         "limits": dict(config.limits),
         "env": config.env,
         "features": hello.features,
+        "listen": listen,
     }
     return message_frame(FrameType.WELCOME, 0, hello.version, told)

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
+from snakepit import call_events
 from snakepit.calls import Call
 from snakepit.errors import (
     ProtocolError,
@@ -18,6 +19,8 @@ from snakepit.errors import (
 )
 from snakepit.link.connection import FrameConnection
 from snakepit.nesting import HostCall, enter_chain
+from snakepit.telemetry import bus
+from snakepit.telemetry.labels import error_labels
 from snakepit.threads import call_in_thread, iterate_in_thread
 from snakepit.windows import AsyncSendWindow
 from snakepit.wire.frames import Frame, FrameType
@@ -39,6 +42,8 @@ class HostCalls:
     def __init__(
         self, functions: Mapping[str, HostFunction], worker_id: str, connection: FrameConnection
     ) -> None:
+        #: The name of the worker's pool.
+        self.pool = ""
         self._functions = functions
         self._worker_id = worker_id
         self._connection = connection
@@ -69,7 +74,7 @@ class HostCalls:
             # The command it is made for has ended, or its caller no longer wants it.
             self._send(value_frame(FrameType.CANCELLED, frame.call_id, False))
             return
-        call = HostCall(frame.call_id, request.command, self._worker_id, parent)
+        call = HostCall(frame.call_id, request.command, self._worker_id, parent, request.trace)
         if request.credit is not None:
             self._windows[frame.call_id] = AsyncSendWindow(request.credit)
         self.parents[frame.call_id] = parent
@@ -108,20 +113,28 @@ class HostCalls:
 
     async def _serve(self, call: HostCall, function: HostFunction, request: CallRequest) -> None:
         enter_chain((*call.parent.chain, call))
+        failure: Mapping[str, str] | None = None
+        started_at = call_events.host_call_started(self.pool, call) if bus.listening else 0.0
         try:
             if request.credit is None:
                 await self._serve_unary(call, function, request)
             else:
                 await self._serve_stream(call, function, request)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            if bus.listening:
+                failure = error_labels(error)
             self._send(value_frame(FrameType.CANCELLED, call.call_id, False))
         except BaseException as error:
+            if bus.listening:
+                failure = error_labels(error)
             # Whatever it is, the worker waits for an answer.
             self._send(value_frame(FrameType.ERROR, call.call_id, raised_to_wire(error)))
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
         finally:
             call.ended = True
+            if bus.listening:
+                call_events.host_call_ended(self.pool, call, started_at, failure)
 
     async def _serve_unary(
         self, call: HostCall, function: HostFunction, request: CallRequest

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
+from snakepit import call_events
 from snakepit._logs import steady_logger
 from snakepit.calls import Call, CallState
 from snakepit.errors import (
@@ -21,14 +22,16 @@ from snakepit.errors import (
 from snakepit.link.channels import HostEnds
 from snakepit.link.connection import FrameConnection
 from snakepit.link.control import ControlConnection
-from snakepit.link.death import Death, Kill, spoils_its_worker
+from snakepit.link.death import Death, Kill, ran_out_of_memory, spoils_its_worker
 from snakepit.link.handshake import WorkerConfig, read_hello, welcome_frame
 from snakepit.link.host_calls import HostCalls, HostFunction
+from snakepit.link.owner import WorkerEvents
+from snakepit.link.remote_events import RemoteEvents
 from snakepit.processes.linux import count_oom_kills
 from snakepit.processes.output import OutputTail
 from snakepit.processes.stacks import StacksUnavailable, dump_stacks
 from snakepit.processes.tree import CAUSE_PATIENCE, ExitReport, ProcessTree
-from snakepit.wakeups import WakeUps
+from snakepit.telemetry import bus
 from snakepit.wire.credit import WINDOW, Credit
 from snakepit.wire.frames import Frame, FrameType
 from snakepit.wire.messages import (
@@ -48,30 +51,6 @@ from snakepit.worker.batches import Batch, read_batches
 logger = steady_logger("snakepit.worker")
 # Reading an enumeration's member takes ten times as long as reading a name.
 _RESULT: Final = FrameType.RESULT.value
-
-
-class WorkerEvents(Protocol):
-    """What a worker tells its pool. ``wakeups``: the pool's callers that have their answers."""
-
-    wakeups: WakeUps
-
-    def call_ended(self, worker_id: str, call: Call, *, interrupted: bool) -> None:
-        """A call ended and its caller was answered.
-
-        ``interrupted``: it was broken off by force, so the worker is suspect.
-        """
-
-    def calls_recalled(self, worker_id: str, calls: Sequence[Call]) -> None:
-        """The worker has not started these calls, and will not; the first was sent first."""
-
-    def calls_crashed(self, calls: Sequence[Call], error: WorkerError) -> None:
-        """The worker crashed while it ran these, which have not ended yet."""
-
-    def worker_dying(self, worker_id: str) -> None:
-        """The worker can't take calls any more; those it has are about to end."""
-
-    def worker_lost(self, worker_id: str, error: WorkerError) -> None:
-        """The worker is dead, and its calls have ended."""
 
 
 class WorkerProcess:
@@ -108,6 +87,8 @@ class WorkerProcess:
         self._data = FrameConnection(ends.data, self._on_frame, self._on_closed)
         self._control = ControlConnection(ends.control, self._on_control_frame, self._on_closed)
         self._host_calls = HostCalls(functions, worker_id, self._data)
+        channels = (self._control, self._data)
+        self._remote_events = RemoteEvents(worker_id, self._calls, channels)
         self._pings: dict[int, asyncio.Future[None]] = {}
         self._dying: asyncio.Task[None] | None = None
         # When it became free for the oldest call it has.
@@ -178,6 +159,8 @@ class WorkerProcess:
             raise WorkerStartFailed(f"worker {self.worker_id} died as soon as it was ready")
         self._events = events
         self._data.wakeups = events.wakeups
+        self._host_calls.pool = self._remote_events.pool = events.name
+        self._control.exchange.label(events.name, self.worker_id)
 
     def kill(self, reason: str) -> None:
         """End the process and all it started; ``reason`` goes into the errors of its calls."""
@@ -298,7 +281,10 @@ class WorkerProcess:
         wire_id = call.wire_id = next(self._ids)
         data = self._data
         fields = (call.command, args, timeout, call.session_id, call.parent_id, credit)
-        frame = call_frame(wire_id, fields, data.segments)
+        trace = call.trace
+        if trace is not None:
+            self._remote_events.note_call(call)
+        frame = call_frame(wire_id, fields, data.segments, trace)
         # To a busy worker there is no hurry: calls to it share a system call.
         send = data.send_soon if self._calls else data.send
         self._calls[wire_id] = call
@@ -435,6 +421,8 @@ class WorkerProcess:
         except SnakepitError as unreadable:
             error = unreadable
         call.fail(error)
+        if bus.listening and self._events is not None and ran_out_of_memory(error):
+            call_events.ran_out_of_memory(self._events.name, call)
         self._end_call(call, interrupted=spoils_its_worker(error))
 
     def _on_cancelled(self, frame: Frame) -> None:
@@ -455,10 +443,14 @@ class WorkerProcess:
         if call is None or call.stream is None:
             raise ProtocolError(f"stream items for call {frame.call_id}, which is no open stream")
         try:
-            call.stream.push(read_items(frame), items_size(frame))
+            items, size = read_items(frame), items_size(frame)
+            call.stream.push(items, size)
         except SnakepitError as error:
             call.fail(error)
             self.stop_call(call)
+        else:
+            if bus.listening and self._events is not None:
+                call_events.items_arrived(self._events.name, call, len(items), size)
 
     def _on_hello(self, frame: Frame) -> None:
         if self._greeted:
@@ -472,7 +464,8 @@ class WorkerProcess:
         self._stacks_fd = hello.stacks
         if hello.shares_segments:
             self._data.share(self._control.exchange)
-        self._data.send(welcome_frame(hello, self.worker_id, self._config))
+        listen = self._remote_events.open() if hello.tells_events else []
+        self._data.send(welcome_frame(hello, self.worker_id, self._config, listen))
 
     def _on_ready(self, frame: Frame) -> None:
         self.commands = read_mapping(frame)
@@ -488,6 +481,9 @@ class WorkerProcess:
     def _on_control_frame(self, frame: Frame) -> None:
         if frame.type == FrameType.RECALLED:
             self._on_recalled(frame)
+            return
+        if frame.type == FrameType.EVENTS:
+            self._remote_events.arrived(frame)
             return
         if frame.type != FrameType.PONG:
             raise ProtocolError(f"a worker may not send a frame of type {frame.type} on control")

@@ -10,8 +10,10 @@ from typing import Any
 
 from snakepit.checks import is_number, seconds, whole_number
 from snakepit.errors import CircuitOpen, ConfigurationError, Outcome, PoolClosed, SnakepitError
+from snakepit.policies import events
 from snakepit.policies.circuit import Circuit, CircuitRules, CircuitState, Verdict
 from snakepit.policies.stack import Policy, PolicyCall, Proceed, ProceedStream
+from snakepit.telemetry import bus
 
 
 def is_breakdown(error: BaseException) -> bool:
@@ -49,6 +51,7 @@ class CircuitBreaker(Policy):
         is_failure: which errors count as failures. By default those of calls whose end is unknown:
             the worker crashed or hung, or the time was over. Any other error that a worker answered
             with counts as a success, and what never reached a worker counts as nothing.
+        name: what telemetry calls it.
 
     Raises:
         ConfigurationError: a value is impossible.
@@ -70,6 +73,7 @@ class CircuitBreaker(Policy):
         open_time: float | timedelta = 30.0,
         probes: int = 1,
         is_failure: Callable[[Exception], bool] = is_breakdown,
+        name: str = "default",
     ) -> None:
         if not is_number(error_rate) or not 0 < error_rate <= 1:
             raise ConfigurationError(
@@ -86,6 +90,7 @@ class CircuitBreaker(Policy):
             )
         )
         self._is_failure = is_failure
+        self._name = name
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self.state.value}>"
@@ -97,7 +102,10 @@ class CircuitBreaker(Policy):
 
     def reset(self) -> None:
         """Close the circuit, and forget all failures."""
+        before = self._circuit.phase
         self._circuit.reset()
+        if bus.listening:
+            self._tell_change(before, None)
 
     async def execute(self, call: PolicyCall, proceed: Proceed) -> Any:
         """Run a call, or refuse it.
@@ -114,7 +122,7 @@ class CircuitBreaker(Policy):
             verdict = self._verdict_on(error)
             raise
         finally:
-            self._circuit.record(ticket, verdict, time.monotonic())
+            self._record(call, ticket, verdict)
         return result
 
     async def execute_stream(self, call: PolicyCall, proceed: ProceedStream) -> AsyncGenerator[Any]:
@@ -136,14 +144,31 @@ class CircuitBreaker(Policy):
             verdict = self._verdict_on(error)
             raise
         finally:
-            self._circuit.record(ticket, verdict, time.monotonic())
+            self._record(call, ticket, verdict)
 
     def _admit(self, call: PolicyCall) -> int:
         now = time.monotonic()
+        before = self._circuit.phase
         ticket = self._circuit.admit(now)
+        if bus.listening:
+            self._tell_change(before, call)
         if ticket is None:
-            raise CircuitOpen.of(call.command, retry_after_s=self._circuit.retry_after(now))
+            retry_after = self._circuit.retry_after(now)
+            if bus.listening:
+                events.circuit_refused(self._name, call.command, retry_after)
+            raise CircuitOpen.of(call.command, retry_after_s=retry_after)
         return ticket
+
+    def _record(self, call: PolicyCall, ticket: int, verdict: Verdict) -> None:
+        before = self._circuit.phase
+        self._circuit.record(ticket, verdict, time.monotonic())
+        if bus.listening:
+            self._tell_change(before, call)
+
+    def _tell_change(self, before: CircuitState, call: PolicyCall | None) -> None:
+        state = self._circuit.phase
+        if state is not before:
+            events.circuit_entered(self._name, state, None if call is None else call.command)
 
     def _verdict_on(self, error: Exception) -> Verdict:
         if self._is_failure(error):

@@ -70,6 +70,11 @@ class Circuit:
         self._probing = 0
         self._passed = 0
 
+    @property
+    def phase(self) -> CircuitState:
+        """The state that it has been brought to; see ``state`` for what is due."""
+        return self._state
+
     def state(self, now: float) -> CircuitState:
         """Whether calls would pass."""
         if self._state is CircuitState.OPEN and now >= self._until:

@@ -13,9 +13,11 @@ from typing import Any
 
 from snakepit.checks import is_number, seconds, whole_number
 from snakepit.errors import ConfigurationError, Outcome, SnakepitError
+from snakepit.policies import events
 from snakepit.policies.backoff import full_jitter
 from snakepit.policies.budget import AttemptBudget
 from snakepit.policies.stack import Policy, PolicyCall, Proceed, ProceedStream
+from snakepit.telemetry import bus
 
 
 class RetryPolicy(Policy):
@@ -83,10 +85,14 @@ class RetryPolicy(Policy):
         attempt = 1
         while True:
             try:
-                return await proceed(self._limited(call))
+                result = await proceed(self._limited(call))
             except SnakepitError as error:
                 if not await self._pause(call, attempt, error):
                     raise
+            else:
+                if attempt > 1 and bus.listening:
+                    events.retry_succeeded(call.command, attempt)
+                return result
             attempt += 1
 
     async def execute_stream(self, call: PolicyCall, proceed: ProceedStream) -> AsyncGenerator[Any]:
@@ -100,6 +106,8 @@ class RetryPolicy(Policy):
                     async for item in items:
                         delivered = True
                         yield item
+                if attempt > 1 and bus.listening:
+                    events.retry_succeeded(call.command, attempt)
                 return
             except SnakepitError as error:
                 if delivered or not await self._pause(call, attempt, error):
@@ -114,7 +122,11 @@ class RetryPolicy(Policy):
         error.details["attempts"] = attempt
         delay = self.delay_after(error, call, attempt, time.monotonic(), random.random())
         if delay is None or not self._budget.spend():
+            if bus.listening and (attempt > 1 or may_repeat(error, call)):
+                events.retry_exhausted(call.command, attempt, error)
             return False
+        if bus.listening:
+            events.retry_attempted(call.command, attempt, delay, error)
         await asyncio.sleep(delay)
         return True
 

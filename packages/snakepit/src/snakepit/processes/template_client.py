@@ -9,11 +9,13 @@ import socket
 from typing import Any
 
 from snakepit.errors import WorkerStartFailed, error_from_wire
+from snakepit.processes import events
 from snakepit.processes.channel import ChannelClosed, Message
 from snakepit.processes.host_channel import HostChannel
 from snakepit.processes.output import OutputTail
 from snakepit.processes.spec import ProcessSpec
 from snakepit.processes.tree import CAUSE_PATIENCE, ExitReport, ProcessTree
+from snakepit.telemetry import bus
 from snakepit.version import __version__
 
 # Seconds that a template may leave all who ask without an answer; then it is frozen.
@@ -55,6 +57,12 @@ class TemplateProcess:
     def is_alive(self) -> bool:
         """Whether it can still be asked for workers."""
         return self._alive
+
+    @property
+    def _has_started(self) -> bool:
+        """Whether it has imported what it was told to."""
+        prepared = self._prepared
+        return prepared.done() and not prepared.cancelled() and prepared.exception() is None
 
     async def start(self) -> None:
         """Start the process and have it import and warm up what its workers need.
@@ -118,8 +126,13 @@ class TemplateProcess:
 
     def close(self) -> None:
         """End the template, which may hang in user code; its workers live on."""
+        self._close(planned=True)
+
+    def _close(self, *, planned: bool) -> None:
         if self._alive:
             self._alive = False
+            if bus.listening and self._has_started:
+                events.template_terminated(self._spec.target, self.pid, planned=planned)
             if self.pid is not None:
                 self._tree.kill(self.pid)
             self._channel.close()
@@ -143,7 +156,7 @@ class TemplateProcess:
         if starting:
             self._channel.close()  # start() looks how it ended
         else:
-            self.close()
+            self._close(planned=False)
 
     def _handle(self, message: Message) -> None:
         match message["event"]:

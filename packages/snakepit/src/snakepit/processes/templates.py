@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Hashable
 
+from snakepit.processes import events
 from snakepit.processes.spec import ProcessSpec
 from snakepit.processes.template_client import TemplateProcess, UnsafeToFork
 from snakepit.processes.tree import ProcessTree
+from snakepit.telemetry import bus
 
 
 class SharedTemplate:
@@ -40,12 +43,21 @@ class SharedTemplate:
                 raise self._unsafe
             if self._process is None or not self._process.is_alive:
                 process = TemplateProcess(self._tree, self._spec)
+                began_at = time.monotonic()
                 try:
                     await process.start()
                 except UnsafeToFork as error:
                     self._unsafe = error
+                    if bus.listening:
+                        events.template_unsafe(self._spec.target)
+                    raise
+                except Exception as error:
+                    if bus.listening:
+                        events.template_start_failed(self._spec.target, error)
                     raise
                 self._process = process
+                if bus.listening:
+                    events.template_started(self._spec.target, process.pid, began_at)
             return self._process
 
     def release(self) -> None:

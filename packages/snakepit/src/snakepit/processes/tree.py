@@ -16,11 +16,13 @@ from typing import TypeVar
 
 from snakepit._logs import steady_logger
 from snakepit.errors import PoolBroken, WorkerStartFailed
+from snakepit.processes import events
 from snakepit.processes.channel import ChannelClosed, Message
 from snakepit.processes.host_channel import HostChannel
 from snakepit.processes.reaping import kill_group
 from snakepit.processes.spec import PACKAGE_ROOT
 from snakepit.processes.sweep import RunMark
+from snakepit.telemetry import bus
 from snakepit.worker.marks import RUN_VARIABLE
 
 logger = steady_logger("snakepit.worker")
@@ -65,6 +67,7 @@ class ProcessTree:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._users = 0
+        self._is_stopping = False
         self._ids = itertools.count(1)
         self._spawning: dict[int, asyncio.Future[int]] = {}
         self._exits: dict[int, asyncio.Future[ExitReport]] = {}
@@ -85,6 +88,8 @@ class ProcessTree:
                 # decides.
                 start_new_session=True,
             )  # fmt: skip
+        if bus.listening:
+            events.keeper_started(self.pid)
 
     @property
     def pid(self) -> int:
@@ -190,6 +195,8 @@ class ProcessTree:
                 logger.warning(
                     "killed the processes %s, which an earlier host had left", message["pids"]
                 )
+                if bus.listening:
+                    events.keeper_swept(self.pid, len(message["pids"]))
 
     def _on_exited(self, message: Message) -> None:
         pid, number = message["pid"], message["signal"]
@@ -221,8 +228,11 @@ class ProcessTree:
                 exit_future.set_result(ExitReport(keeper_died=True))
         if self._process.wait() != 0:
             _lost_runs.add(self._run_mark.run_id)
+        if bus.listening:
+            events.keeper_terminated(self.pid, planned=self._is_stopping)
 
     async def _stop(self) -> None:
+        self._is_stopping = True
         with contextlib.suppress(PoolBroken):
             self._send({"op": "stop"})
         if not self._closed.done():

@@ -16,6 +16,7 @@ from snakepit.link.host_calls import HostFunction
 class Launcher:
     """Asks an adapter for workers. What they are told is the same for all; times in seconds."""
 
+    pool: str
     adapter: Adapter
     concurrency: int
     spin: float
@@ -30,6 +31,7 @@ class Launcher:
             WorkerStartFailed: it was not ready in time. An adapter may raise anything else.
         """
         spec = WorkerSpec(
+            pool=self.pool,
             worker_id=worker_id,
             pool_size=pool_size,
             concurrency=self.concurrency,

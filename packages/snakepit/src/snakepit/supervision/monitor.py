@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 from snakepit._logs import steady_logger
@@ -17,9 +17,11 @@ from snakepit.errors import ConfigurationError, WorkerHung
 from snakepit.options import seconds
 from snakepit.processes.stacks import StacksUnavailable
 from snakepit.processes.vitals import private_memory, read_vitals, resident_memory
+from snakepit.supervision import events
 from snakepit.supervision.heartbeat import Heartbeat, Pulse, Verdict
 from snakepit.supervision.member import Member
 from snakepit.supervision.recycling import RecyclePolicy
+from snakepit.telemetry import bus
 
 logger = steady_logger("snakepit.pool")
 # Seconds between two looks when no heartbeat sets a pace.
@@ -48,7 +50,9 @@ class Answering(Protocol):
 
 
 class MonitorOwner(Protocol):
-    """What a monitor looks at, and whom it tells."""
+    """What a monitor looks at, and whom it tells: a pool with a ``name``."""
+
+    name: str
 
     name: str
 
@@ -83,6 +87,8 @@ class Monitor:
         if heartbeat is not None:
             self.interval = seconds("interval", heartbeat.interval)
         self.last_look = time.monotonic()
+        #: Called after each look while somebody listens to events.
+        self.on_look: Callable[[], None] | None = None
 
     def new_pulse(self) -> Pulse:
         """The pulse of a worker that has just become ready."""
@@ -90,6 +96,11 @@ class Monitor:
 
     def start(self) -> None:
         """Look at intervals from now on."""
+        self._look_later()
+        if bus.listening:
+            events.monitoring(self._owner.name, self.interval, begins=True)
+
+    def _look_later(self) -> None:
         self.last_look = time.monotonic()
         # From the end of one look to the next: intervals missed by a blocked loop are not made up.
         self._timer = asyncio.get_running_loop().call_later(self.interval, self._look)
@@ -99,6 +110,8 @@ class Monitor:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            if bus.listening:
+                events.monitoring(self._owner.name, self.interval, begins=False)
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -108,7 +121,9 @@ class Monitor:
                 if self._policy is not None:
                     self._look_at_limits(worker_id, member, self._policy, now)
         finally:
-            self.start()
+            self._look_later()
+        if bus.listening and self.on_look is not None:
+            self.on_look()
 
     # --- heartbeat ---------------------------------------------------------------------------
 
@@ -122,6 +137,8 @@ class Monitor:
                 vitals = None if worker.pid is None else read_vitals(worker.pid)
                 before = member.verdict
                 member.verdict = pulse.silent(in_flight=worker.in_flight, vitals=vitals)
+                if bus.listening:
+                    events.missed(self._owner.name, worker_id, member)
                 if member.verdict.is_hung and not before.is_hung:
                     silent_s = pulse.missed * self.interval
                     self._owner.worker_hung(worker_id, member.verdict, silent_s)
@@ -129,6 +146,8 @@ class Monitor:
         elif member.completed == pulse.completed:
             # Nobody has heard of it since the last look, so it is asked.
             member.ping = worker.ping()
+            if bus.listening:
+                events.pinged(self._owner.name, worker_id, member)
         pulse.answered(member.completed)
         member.verdict = Verdict.ALIVE
 

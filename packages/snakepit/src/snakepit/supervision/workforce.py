@@ -21,6 +21,7 @@ from snakepit.errors import (
 )
 from snakepit.sizing import Sizing, worker_limit
 from snakepit.stats import WorkerInfo
+from snakepit.supervision import events
 from snakepit.supervision.heartbeat import Heartbeat, Verdict
 from snakepit.supervision.launcher import Launcher
 from snakepit.supervision.member import Member, Standing
@@ -30,6 +31,7 @@ from snakepit.supervision.recycling import RecyclePolicy
 from snakepit.supervision.restarts import RestartBudget
 from snakepit.supervision.roster import Roster
 from snakepit.supervision.staffing import Staff, moves
+from snakepit.telemetry import bus
 from snakepit.wakeups import WakeUps
 
 logger = steady_logger("snakepit.pool")
@@ -123,7 +125,7 @@ class Workforce:
                 self.roster.starts.pop(start, None)
             failures = [result for result in results if isinstance(result, BaseException)]
             if len(failures) == self.size:
-                raise _start_failed(self.name, failures) from failures[0]
+                raise PoolStartFailed.of(self.name, failures) from failures[0]
         except BaseException:
             await self.stop("failed to start", grace=0.0)
             raise
@@ -151,15 +153,30 @@ class Workforce:
         except Exception:
             logger.exception("pool %s: the adapter's terminate() failed", self.name)
 
-    async def _start_worker(self) -> None:
-        """Start one that counts as coming until it is up."""
+    async def _start_worker(self) -> str:
+        """Start one that counts as coming until it is up; return its id."""
         member = await self._bring_up()
         self.roster.starts.pop(_current_task(), None)
         self._enlist(member)
+        return member.worker.worker_id
 
     async def _bring_up(self) -> Member:
         self._numbers += 1
         worker_id = f"{self.name}-{self._numbers}"
+        began_at = time.monotonic()
+        if bus.listening:
+            events.spawn_started(self.name, worker_id)
+        try:
+            member = await self._new_member(worker_id)
+        except Exception as error:
+            if bus.listening:
+                events.spawn_failed(self.name, worker_id, error, began_at)
+            raise
+        if bus.listening:
+            events.ready(self.name, worker_id, member, began_at)
+        return member
+
+    async def _new_member(self, worker_id: str) -> Member:
         generation = self._generation
         self.starting += 1
         try:
@@ -200,9 +217,9 @@ class Workforce:
         self.size = size
         self.settle()
 
-    def settle(self, delay: float = 0.0) -> None:
+    def settle(self, delay: float = 0.0, *, replacing: bool = False) -> None:
         """Do what is needed to have the workers there are to be; starts begin after ``delay``
-        seconds.
+        seconds. ``replacing``: a worker is missing that died, or is unwanted.
         """
         while not self._stopping and self.broken is None and (todo := moves(self._staff())):
             for worker_id in todo.promote:
@@ -210,7 +227,7 @@ class Workforce:
             for worker_id in (*todo.let_go, *todo.dismiss):
                 self._leave(worker_id, Standing.DRAINING, "leaves: fewer are needed")
             for _ in range(todo.start):
-                self._start_later(delay)
+                self._start_later(delay, replacing)
             for task in self.roster.coming()[: todo.call_off]:
                 del self.roster.starts[task]
                 task.cancel()
@@ -228,17 +245,19 @@ class Workforce:
             if self._owner is not None:
                 self._owner.worker_ready(worker_id)
 
-    def _start_later(self, delay: float) -> None:
+    def _start_later(self, delay: float, replacing: bool) -> None:
         """Start a worker in the background, after ``delay`` seconds."""
         starts = self.roster.starts
-        task = self._in_background(self._start_after(delay))
+        task = self._in_background(self._start_after(delay, replacing))
         starts[task] = None
         task.add_done_callback(lambda _: starts.pop(task, None))
 
-    async def _start_after(self, delay: float) -> None:
+    async def _start_after(self, delay: float, replacing: bool) -> None:
         try:
             await asyncio.sleep(delay)
-            await self._start_worker()
+            worker_id = await self._start_worker()
+            if bus.listening and replacing:
+                events.restarted(self.name, worker_id, delay)
         except Exception as error:  # a custom adapter may raise anything
             self.roster.starts.pop(_current_task(), None)
             logger.warning("pool %s: a worker did not start: %s", self.name, error)
@@ -254,11 +273,13 @@ class Workforce:
             count = self.budget.failures
             self._break(error or WorkerStartFailed(f"{count} workers in a row failed"))
         else:
-            self.settle(delay)
+            self.settle(delay, replacing=True)
 
     def _break(self, error: Exception) -> None:
         logger.error("pool %s: its workers keep failing, it gives up: %s", self.name, error)
         self.broken = error
+        if bus.listening:
+            events.broken(self.name, self.budget.failures, error)
         if self._owner is not None:
             self._owner.workforce_broken(error)
 
@@ -319,7 +340,10 @@ class Workforce:
         if self.broken is not None and not self.workers and self._owner is not None:
             self._owner.workforce_broken(self.broken)
         standing, member.standing = member.standing, Standing.GONE
-        if self._stopping or standing.is_leaving:
+        planned = self._stopping or standing.is_leaving
+        if bus.listening:
+            events.lost(self.name, worker_id, member, error, planned=planned)
+        if planned:
             self.settle()  # perhaps there is room for another one now
             return
         self.lost += 1
@@ -334,6 +358,8 @@ class Workforce:
         """Kill a worker that will never answer again; its death is handled as any other."""
         reason = f"{verdict.value}, it has not answered for {silent_s:g} s"
         worker = self.workers[worker_id]
+        if bus.listening:
+            events.hung(self.name, worker_id, self.members[worker_id], verdict, silent_s)
         if isinstance(worker, Answering):
             self.worker_dying(worker_id)
             self._in_background(kill_hung(worker, verdict, reason))
@@ -419,6 +445,8 @@ class Workforce:
 
     def _recycle_now(self, worker_id: str, reason: str) -> None:
         self.recycled += 1
+        if bus.listening:
+            events.recycled(self.name, worker_id, self.members[worker_id], reason)
         self._leave(worker_id, Standing.DRAINING, f"is recycled: {reason}")
 
     def _stay(self, worker_id: str, member: Member, reason: str, error: Exception) -> None:
@@ -443,8 +471,10 @@ class Workforce:
             return
         loop = asyncio.get_running_loop()
         member.timer = loop.call_later(_RETIRE_PATIENCE, member.worker.kill, reason)
+        if bus.listening:
+            events.tainted(self.name, worker_id, member, reason)
         self._leave(worker_id, Standing.UNWANTED, reason)
-        self.settle()
+        self.settle(replacing=True)
 
     def _leave(self, worker_id: str, standing: Standing, reason: str) -> None:
         """Give a worker no more calls; whoever calls has its place taken, if need be."""
@@ -469,14 +499,6 @@ class Workforce:
     def infos(self) -> list[WorkerInfo]:
         """The workers that are up, oldest first."""
         return [member.info() for member in self.members.values()]
-
-
-def _start_failed(name: str, failures: list[BaseException]) -> PoolStartFailed:
-    reasons = "".join(f"\n  - {failure}" for failure in dict.fromkeys(map(str, failures)))
-    return PoolStartFailed(
-        f"pool {name!r}: none of its {len(failures)} workers started:{reasons}",
-        details={"failures": [str(failure) for failure in failures]},
-    )
 
 
 def _turns(sizing: Sizing) -> asyncio.Semaphore:

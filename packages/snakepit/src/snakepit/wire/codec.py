@@ -107,7 +107,8 @@ def encode_fields(
     segments: OutgoingSegments | None = None,
     limit: int = MAX_PAYLOAD_BYTES,
 ) -> bytes:
-    """Return a msgpack array of ``fields``, whose ``names`` begin the paths in errors.
+    """Return a msgpack array of ``fields``, whose ``names`` begin the paths in errors; those of
+    optional fields at the end may be left over.
 
     Large buffers go into ``segments``, where there are any; the result is a ``SharedBody`` then.
     The same errors as :func:`encode`.
@@ -135,11 +136,11 @@ def encode_fields(
     except MemoryError:
         raise
     except Exception as failure:
-        raise explain(failure, zip(names, fields, strict=True)) from cause_of(failure)
+        raise explain(failure, zip(names, fields, strict=False)) from cause_of(failure)
     if not data or segments is not None:
         data = _pack_large(fields, names, segments, limit)
     if len(data) > limit:
-        raise too_large(len(data), limit, zip(names, fields, strict=True))
+        raise too_large(len(data), limit, zip(names, fields, strict=False))
     return data
 
 
@@ -153,9 +154,9 @@ def _pack_large(
     except MemoryError:
         raise
     except placing.TooLarge as failure:
-        raise too_large(failure.size, limit, zip(names, fields, strict=True)) from None
+        raise too_large(failure.size, limit, zip(names, fields, strict=False)) from None
     except Exception as failure:
-        raise explain(failure, zip(names, fields, strict=True)) from cause_of(failure)
+        raise explain(failure, zip(names, fields, strict=False)) from cause_of(failure)
 
 
 def fingerprint(fields: list[Any]) -> bytes | None:

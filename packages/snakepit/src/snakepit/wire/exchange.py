@@ -10,14 +10,16 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from snakepit.errors import ProtocolError
+from snakepit.telemetry import bus
 from snakepit.wire import codec
 from snakepit.wire.frames import FLAG_SEGMENTS, Frame, FrameType
 from snakepit.wire.memory import is_supported
 from snakepit.wire.messages import message_frame, read_body
 from snakepit.wire.segments import IncomingSegments, Leases, OutgoingSegments
 
-#: What a peer says in its ``features`` when it can exchange segments.
+#: What a peer says in its ``features`` when it can exchange segments, and events.
 SEGMENTS_FEATURE: Final = "segments"
+EVENTS_FEATURE: Final = "events"
 
 _INT_BYTES = array.array("i").itemsize
 # One belongs to a frame; more are received to be closed.
@@ -28,7 +30,7 @@ _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 def own_features() -> list[str]:
     """What this side can do beyond the least, for the handshake."""
-    return [SEGMENTS_FEATURE] if is_supported() else []
+    return [SEGMENTS_FEATURE, EVENTS_FEATURE] if is_supported() else [EVENTS_FEATURE]
 
 
 def common_features(theirs: object) -> list[str]:
@@ -92,7 +94,15 @@ class SegmentExchange:
         Raises:
             ProtocolError: it refers to what is no part of a segment.
         """
-        return frame._replace(body=codec.resolve(frame.body, Leases(self.incoming)))
+        body = codec.resolve(frame.body, Leases(self.incoming))
+        if bus.listening:
+            size = {"bytes": body.shared_bytes}
+            bus.tell("snakepit.shared_memory.import", size, self.outgoing.labels)
+        return frame._replace(body=body)
+
+    def label(self, pool: str | None, worker_id: str) -> None:
+        """Say whose connection it is, for events."""
+        self.outgoing.labels = {"pool": pool, "worker_id": worker_id}
 
     def flush(self) -> None:
         """Tell the peer which of its segments have no views any more."""

@@ -23,6 +23,8 @@ _KNOWN_FLAGS: Final = _COMMON_FLAGS | FLAG_SEGMENTS
 
 _HEADER: Final = Struct("<IBBHQ")
 HEADER_BYTES: Final = _HEADER.size
+#: Where in a frame its type is.
+FRAME_TYPE_AT: Final = 4
 _unpack_header = _HEADER.unpack_from
 _pack_header = _HEADER.pack
 # Large enough that a busy connection drains many small frames with one system call.
@@ -49,6 +51,8 @@ class FrameType(IntEnum):
     PONG = 34
     RECALL = 35
     RECALLED = 36
+    LISTEN = 37
+    EVENTS = 38
     SEGMENT = 40
     RELEASE = 41
     DISCARD = 42

@@ -11,6 +11,7 @@ from typing import Any
 import msgpack
 from msgpack import ExtType
 
+from snakepit.telemetry import bus
 from snakepit.wire import arrays, values
 from snakepit.wire.segments import SEGMENT_THRESHOLD, OutgoingSegments, Placement
 
@@ -66,11 +67,22 @@ def pack_with_segments(items: list[Any], segments: OutgoingSegments, limit: int)
     except BaseException:
         placement.abandon()
         raise
+    if bus.listening:
+        _tell(placement)
     if not placement.placed_bytes:
         return data
     body = SharedBody(data)
     body.shared_bytes = placement.placed_bytes
     return body
+
+
+def _tell(placement: Placement) -> None:
+    for event, size in (
+        ("snakepit.shared_memory.export", placement.placed_bytes),
+        ("snakepit.shared_memory.fallback", placement.refused_bytes),
+    ):
+        if size:
+            bus.tell(event, {"bytes": size}, placement.outgoing.labels)
 
 
 def has_large_bytes(items: list[Any]) -> bool:

@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -82,6 +82,8 @@ class OutgoingSegments:
         self.total_bytes = 0
         #: Whether large bytes have come up here: then it pays to look for more.
         self.carries_bytes = False
+        #: What events say of the connection.
+        self.labels: Mapping[str, str | None] = {}
 
     def take(self, size: int) -> Segment | None:
         """A segment of at least ``size`` bytes, or None: then the bytes go into the frame."""
@@ -205,6 +207,8 @@ class Placement:
         self._segments: list[Segment] = []
         self._filled = 0
         self.placed_bytes = 0
+        #: Bytes for which there was no room.
+        self.refused_bytes = 0
 
     def place(self, size: int) -> Place | None:
         """Room for ``size`` bytes; None if they have to go into the frame."""
@@ -214,6 +218,7 @@ class Placement:
             more = max(size, min(self.placed_bytes, MAX_SEGMENT_BYTES // 4))
             segment = self.outgoing.take(more) or self.outgoing.take(size)
             if segment is None:
+                self.refused_bytes += size
                 return None
             self._segments.append(segment)
             start = 0

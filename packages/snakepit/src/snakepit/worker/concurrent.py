@@ -25,10 +25,12 @@ from contextlib import aclosing
 from typing import Any, TypeVar
 
 from snakepit.errors import ConfigurationError, HostCallCancelled, SnakepitError
+from snakepit.telemetry import bus
 from snakepit.windows import AsyncSendWindow, ThreadSendWindow
 from snakepit.wire.credit import NO_CREDIT
 from snakepit.wire.frames import FLAG_SEGMENTS, Frame, FrameType
 from snakepit.wire.messages import CallRequest, read_call, read_credit
+from snakepit.worker import command_events
 from snakepit.worker.calls import (
     IncomingCalls,
     Turn,
@@ -69,7 +71,13 @@ class _Running:
 
 
 class ConcurrentEngine:
-    """Runs the calls of one worker side by side."""
+    """Runs the calls of one worker side by side.
+
+    ``on_listen`` handles a ``LISTEN``, before the calls that come after it are started.
+    """
+
+    worker_id = ""
+    on_listen: Callable[[Frame], object] = bool
 
     def __init__(self, port: Port, commands: Mapping[str, Command], concurrency: int) -> None:
         self._port = port
@@ -110,6 +118,8 @@ class ConcurrentEngine:
                     self._grant(frame)
                 case FrameType.SHUTDOWN:
                     self._stopping.set()
+                case FrameType.LISTEN:
+                    self.on_listen(frame)
                 case _:
                     self._outgoing.deliver(frame)
 
@@ -148,6 +158,7 @@ class ConcurrentEngine:
         call_id = running.context.call_id
         running.started = True
         token = enter_call(running.context)
+        began_at = command_events.started(running.context) if bus.listening else 0.0
         try:
             if running.context.cancelled:
                 raise asyncio.CancelledError
@@ -162,6 +173,8 @@ class ConcurrentEngine:
         finally:
             leave_call(token)
             del self._running[call_id]
+        if began_at:
+            command_events.ended(running.context, reply, began_at)
         if in_segments:
             # Before the answer: the next call finds the segments of this one's arguments free.
             request.args.clear()

@@ -8,12 +8,16 @@ from contextvars import ContextVar, Token
 from typing import Any, Protocol
 
 from snakepit.errors import NoCurrentCall
+from snakepit.telemetry import bus
+from snakepit.telemetry.trace import correlation_id_of, headers
 from snakepit.wire.messages import CallRequest
 from snakepit.worker.marks import DeadlineMark
 
 
 class HostCaller(Protocol):
-    """What a context needs of the engine that runs its call."""
+    """What a context needs of the engine that runs its call, in the worker ``worker_id``."""
+
+    worker_id: str
 
     def call_host(self, context: CallContext, name: str, args: Mapping[str, Any]) -> Any: ...
     def call_host_stream(
@@ -39,7 +43,7 @@ class CallContext:
             command look at it.
     """
 
-    __slots__ = ("_engine", "call_id", "cancelled", "command", "deadline", "session_id")
+    __slots__ = ("_engine", "_trace", "call_id", "cancelled", "command", "deadline", "session_id")
 
     def __init__(self, engine: HostCaller, call_id: int, request: CallRequest) -> None:
         timeout = request.timeout
@@ -47,8 +51,34 @@ class CallContext:
         self.call_id = call_id
         self.command = request.command
         self.session_id = request.session
+        self._trace = request.trace
         self.deadline = None if timeout is None else time.monotonic() + timeout
         self.cancelled = False
+
+    @property
+    def correlation_id(self) -> str:
+        """The text by which events, errors and log records of the host name this call."""
+        return correlation_id_of(self._trace) or f"{self.worker_id}/{self.call_id}"
+
+    @property
+    def worker_id(self) -> str:
+        """The worker that the code runs in."""
+        return self._engine.worker_id
+
+    @property
+    def trace_context(self) -> Mapping[str, str]:
+        """The W3C trace context that the host sent with the call: ``traceparent`` and perhaps
+        ``tracestate``; empty without one.
+        """
+        return headers(self._trace)
+
+    def trace_for_host(self) -> dict[str, str]:
+        """The trace context of a call that is made on behalf of this one: that of the running code,
+        if something tells it, or else this call's own.
+        """
+        if bus.listening and (running := headers(bus.trace_context(self.correlation_id))):
+            return running
+        return headers(self._trace)
 
     def remaining(self) -> float | None:
         """Seconds left until the deadline, at least 0; None without one."""
@@ -97,12 +127,16 @@ def current_call() -> CallContext:
     Raises:
         NoCurrentCall: the code runs in no call.
     """
-    context = _current.get(None)
-    if context is None and _engines:
-        context = _engines[0].running_call()
+    context = find_call()
     if context is None:
         raise NoCurrentCall("no call is being served here; use current_call() inside a command")
     return context
+
+
+def find_call() -> CallContext | None:
+    """As ``current_call``; None where the code runs in no call."""
+    context = _current.get(None)
+    return _engines[0].running_call() if context is None and _engines else context
 
 
 def serve_with(engine: HostCaller) -> None:

@@ -11,6 +11,7 @@ from snakepit.wire.frames import Frame, FrameType
 from snakepit.wire.messages import read_ids, read_value, value_frame
 from snakepit.worker.segments import ControlPort
 from snakepit.worker.stacks import take_stacks_signals
+from snakepit.worker.telemetry import EventForwarder
 
 
 class Controlled(Protocol):
@@ -23,27 +24,28 @@ class Controlled(Protocol):
         """See to it that a call never starts, without an answer; False if it has started."""
 
 
-def start_control_thread(port: ControlPort, engine: Controlled) -> None:
-    """Serve the host's control frames on ``port`` while the process lives."""
+def start_control_thread(port: ControlPort, engine: Controlled, forwarder: EventForwarder) -> None:
+    """Serve the host's control frames on ``port``, and send events, while the process lives."""
     threading.Thread(
-        target=_serve, args=(port, engine), name="snakepit-control", daemon=True
+        target=_serve, args=(port, engine, forwarder), name="snakepit-control", daemon=True
     ).start()
 
 
-def _serve(port: ControlPort, engine: Controlled) -> None:
+def _serve(port: ControlPort, engine: Controlled, forwarder: EventForwarder) -> None:
     # Other signals are for the main thread, whose code they may break off.
     take_stacks_signals()
     try:
         while True:
+            port.wait_for_space(not forwarder.flush())
             for frame in port.read():
-                _handle(frame, port, engine)
+                _handle(frame, port, engine, forwarder)
     except BaseException:
         # Without this thread nothing can be cancelled: better no worker than a deaf one.
         traceback.print_exc()
         os._exit(1)
 
 
-def _handle(frame: Frame, port: ControlPort, engine: Controlled) -> None:
+def _handle(frame: Frame, port: ControlPort, engine: Controlled, forwarder: EventForwarder) -> None:
     if frame.type == FrameType.CANCEL:
         engine.cancel(frame.call_id)
     elif frame.type == FrameType.RECALL:
@@ -51,3 +53,5 @@ def _handle(frame: Frame, port: ControlPort, engine: Controlled) -> None:
         port.send(value_frame(FrameType.RECALLED, 0, unstarted))
     elif frame.type == FrameType.PING:
         port.send(value_frame(FrameType.PONG, 0, read_value(frame)))
+    elif frame.type == FrameType.LISTEN:
+        forwarder.listened(frame)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from snakepit.errors import ProtocolError, error_to_wire
 from snakepit.version import __version__
+from snakepit.wire.events import Listen
 from snakepit.wire.exchange import SEGMENTS_FEATURE, common_features, own_features
 from snakepit.wire.frames import PROTOCOL_VERSIONS, Frame, FrameType
 from snakepit.wire.messages import message_frame, read_body, value_frame
@@ -28,6 +29,7 @@ from snakepit.worker.segments import ControlPort
 from snakepit.worker.serial import SerialEngine
 from snakepit.worker.stacks import dump_stacks_before, dump_stacks_on_demand
 from snakepit.worker.target import load_target
+from snakepit.worker.telemetry import EventForwarder
 
 
 class WorkerDescriptors(NamedTuple):
@@ -70,7 +72,9 @@ def _serve(descriptors: WorkerDescriptors) -> int:
     stacks = dump_stacks_on_demand()
     port = Port(socket.socket(fileno=descriptors.data))
     config = _handshake(port, stacks)
+    forwarder = EventForwarder()
     try:
+        forwarder.listen(Listen(0, config.get("listen", [])))
         _limit_resources(config.get("limits") or {})
         os.environ.update(config.get("env") or {})
         if config["sys_path"] is not None:
@@ -81,16 +85,21 @@ def _serve(descriptors: WorkerDescriptors) -> int:
         port.send(value_frame(FrameType.FAILED, 0, error_to_wire(error)))
         return 1
     control = ControlPort(socket.socket(fileno=descriptors.control))
+    control.exchange.label(None, config["worker_id"])
+    forwarder.connect(control)
     if SEGMENTS_FEATURE in common_features(config.get("features")):
         port.share(control.exchange)
     engine = _engine(port, commands, config["concurrency"])
-    start_control_thread(control, engine)
+    engine.worker_id = config["worker_id"]
+    engine.on_listen = forwarder.listened
+    start_control_thread(control, engine, forwarder)
     port.send(value_frame(FrameType.READY, 0, described(commands)))
     port.look_before_sleeping(config["spin"])
     engine.serve()
     close = getattr(worker, "close", None)
     if close is not None:
         close()
+    forwarder.flush()
     return 0
 
 

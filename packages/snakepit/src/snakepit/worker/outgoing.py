@@ -14,7 +14,6 @@ from snakepit.errors import SnakepitError
 from snakepit.wire.credit import WINDOW, ReceiveWindow
 from snakepit.wire.frames import Frame, FrameType
 from snakepit.wire.messages import (
-    CallRequest,
     call_frame,
     credit_frame,
     items_size,
@@ -122,7 +121,7 @@ class OutgoingCalls:
         stream: bool = False,
     ) -> Iterator[_Kind]:
         """Send a call; when it is left before its end, the host is told to stop it."""
-        request = CallRequest(
+        request = (
             name,
             dict(args),
             context.remaining(),
@@ -132,7 +131,7 @@ class OutgoingCalls:
         )
         with self._order:
             call = kind(next(self._ids), self._port)
-            frame = call_frame(call.call_id, request, self._port.segments)
+            frame = call_frame(call.call_id, request, self._port.segments, context.trace_for_host())
             self._open[call.call_id] = call
             self._port.send(frame)
         try:

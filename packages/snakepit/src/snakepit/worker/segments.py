@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 import time
@@ -54,6 +55,23 @@ class ControlPort(Port):
             self._announced.notify_all()
         self.exchange.check_descriptors(self._decoder.pending_bytes)
         return others
+
+    def send_at_once(self, frame: bytes) -> bool:
+        """Send a small frame if the host has left room for it; whether it was sent."""
+        with self._send_lock:
+            try:
+                sent = self._sock.send(frame, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return False
+            except ConnectionError:
+                host_is_gone()
+            if sent != len(frame):
+                self._send_now(frame[sent:])
+        return True
+
+    def wait_for_space(self, wanted: bool) -> None:
+        """Whether ``read`` returns, too, when the host has left room for what is to be sent."""
+        self._poller.modify(self._sock, select.POLLIN | (select.POLLOUT if wanted else 0))
 
     def _trim(self, now: float) -> None:
         if self._trim_at is None or now >= self._trim_at:

@@ -26,6 +26,7 @@ from collections.abc import (
 from typing import Any, Final, TypeVar
 
 from snakepit.errors import ConfigurationError, HostCallCancelled, SnakepitError
+from snakepit.telemetry import bus
 from snakepit.threads import call_in_thread, iterate_in_thread
 from snakepit.windows import AsyncSendWindow
 from snakepit.wire.credit import Credit
@@ -41,6 +42,7 @@ from snakepit.worker.calls import (
     result_frame,
     select_command,
 )
+from snakepit.worker.command_events import observed
 from snakepit.worker.context import CallContext, enter_call, leave_call, serve_with
 from snakepit.worker.outgoing import AsyncOutgoing, Outgoing, OutgoingCalls
 from snakepit.worker.port import Port
@@ -92,7 +94,13 @@ class _Running:
 
 
 class SerialEngine:
-    """Runs the calls of one worker, one after the other, and the nested ones on top."""
+    """Runs the calls of one worker, one after the other, and the nested ones on top.
+
+    ``on_listen`` handles a ``LISTEN``, before the calls that come after it are started.
+    """
+
+    worker_id = ""
+    on_listen: Callable[[Frame], object] = bool
 
     def __init__(self, port: Port, commands: Mapping[str, Command]) -> None:
         self._port = port
@@ -152,7 +160,10 @@ class SerialEngine:
             return
         entered = enter_call(running.context)
         try:
-            reply = self._reply_of(running, request.args)
+            if bus.listening:
+                reply = observed(running.context, self._reply_of, running, request.args)
+            else:
+                reply = self._reply_of(running, request.args)
         finally:
             self._stack.remove(running)
             leave_call(entered)
@@ -361,6 +372,8 @@ class SerialEngine:
                 self._grant(frame)
             case FrameType.SHUTDOWN:
                 self._shutdown = True
+            case FrameType.LISTEN:
+                self.on_listen(frame)
             case _:
                 self._outgoing.deliver(frame)
 
