@@ -32,7 +32,7 @@ $(BIN)/uv: constraints.txt
 
 $(STAMP): $(BIN)/uv $(PROJECTS) constraints.txt requirements-dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -b constraints.txt \
-	  -e packages/snakepit -e 'packages/snakepit-grpc-bridge[dspy,embedded,secrets,storage,postgres]' \
+	  -e 'packages/snakepit[opentelemetry]' -e 'packages/snakepit-grpc-bridge[dspy,embedded,secrets,storage,postgres]' \
 	  -e 'packages/dspex[embedded]' \
 	  -r requirements-dev.txt
 	@touch $@
@@ -63,7 +63,7 @@ quality: model ## How well the embedded model answers the labelled set
 $(BENCH)/.installed: $(BIN)/uv packages/snakepit/pyproject.toml benchmarks/requirements.txt constraints.txt
 	$(BIN)/uv venv --quiet --allow-existing --python $(PYTHON) $(BENCH)
 	$(BIN)/uv pip install --quiet --python $(BENCH)/bin/python -c constraints.txt -b constraints.txt \
-	  -e packages/snakepit dspy -r benchmarks/requirements.txt
+	  -e 'packages/snakepit[opentelemetry]' dspy -r benchmarks/requirements.txt
 	@touch $@
 
 bench: $(BENCH)/.installed ## The pool, its peers and the limit; ARGS=--quick takes two minutes

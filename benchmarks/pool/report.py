@@ -30,6 +30,8 @@ _TITLES: Final = {
     "asyncio_echo": "bare asyncio echo",
     "no_spin": "snakepit, no spinning",
     "no_look_ahead": "snakepit, no look-ahead",
+    "handler": "snakepit, no spinning, a handler for all events",
+    "opentelemetry": "snakepit, no spinning, OpenTelemetry",
     "connection": "snakepit, one worker without a pool",
     "preloaded": "ppe, fork server with DSPy",
 }

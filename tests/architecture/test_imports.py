@@ -19,8 +19,11 @@ HOST_NEVER_LOADS = {
     "xllamacpp",
 }
 SNAKEPIT_LOADS = {"msgpack", "snakepit"}
-# Runs in a process of its own, and only where that package is installed.
-SNAKEPIT_MAY_IMPORT = {"packages/snakepit/src/snakepit/hardware/nvml.py": {"pynvml"}}
+# What an extra installs, and the one file that may import it.
+SNAKEPIT_MAY_IMPORT = {
+    "packages/snakepit/src/snakepit/hardware/nvml.py": {"pynvml"},
+    "packages/snakepit/src/snakepit/telemetry/opentelemetry.py": {"opentelemetry"},
+}
 ML_WORDS = {
     *{"ai", "chat", "completion", "dspy", "embedding", "gguf", "inference", "llm", "llms", "lm"},
     *{"lms", "ml", "model", "models", "openai", "predict", "prediction", "prompt", "prompts"},

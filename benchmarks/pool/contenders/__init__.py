@@ -17,6 +17,8 @@ CONTENDERS: Final[dict[str, tuple[str, dict[str, object]]]] = {
     "snakepit": ("snakepit_pool:SnakepitContender", {}),
     "snakepit_no_spin": ("snakepit_pool:SnakepitContender", {"spin": 0}),
     "snakepit_no_look_ahead": ("snakepit_pool:SnakepitContender", {"look_ahead": 0}),
+    "snakepit_handler": ("snakepit_listened:HandlerContender", {"spin": 0}),
+    "snakepit_opentelemetry": ("snakepit_listened:OpenTelemetryContender", {"spin": 0}),
     "snakepit_connection": ("snakepit_pool:ConnectionContender", {}),
     "ppe": ("executors:StandardContender", {}),
     "ppe_preloaded": ("executors:PreloadedContender", {}),

@@ -161,7 +161,6 @@ class Pool(CallingPool, SupervisedPool):
         self._wakeups = WakeUps()
         self._workforce = Workforce(
             Launcher(
-                pool=self.name,
                 adapter=adapter,
                 concurrency=whole_number("concurrency", concurrency),
                 spin=seconds("spin", spin, zero=True),

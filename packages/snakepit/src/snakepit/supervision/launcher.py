@@ -16,7 +16,6 @@ from snakepit.link.host_calls import HostFunction
 class Launcher:
     """Asks an adapter for workers. What they are told is the same for all; times in seconds."""
 
-    pool: str
     adapter: Adapter
     concurrency: int
     spin: float
@@ -24,14 +23,14 @@ class Launcher:
     cancel_grace: float
     host_functions: Mapping[str, HostFunction]
 
-    async def launch(self, worker_id: str, pool_size: int) -> DirectWorker:
-        """Start a worker and wait until it is ready.
+    async def launch(self, pool: str, worker_id: str, pool_size: int) -> DirectWorker:
+        """Start a worker of the pool of that name and wait until it is ready.
 
         Raises:
             WorkerStartFailed: it was not ready in time. An adapter may raise anything else.
         """
         spec = WorkerSpec(
-            pool=self.pool,
+            pool=pool,
             worker_id=worker_id,
             pool_size=pool_size,
             concurrency=self.concurrency,

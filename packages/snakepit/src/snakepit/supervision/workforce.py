@@ -180,7 +180,7 @@ class Workforce:
         generation = self._generation
         self.starting += 1
         try:
-            worker = await self.launcher.launch(worker_id, self.sizing.most)
+            worker = await self.launcher.launch(self.name, worker_id, self.sizing.most)
         finally:
             self.starting -= 1
         if self._stopping:
