@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -13,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gated_pool import gated_pool, hold_all
 from processes import until
 from supervised_worker import MIB
 from told_events import proves, told
 
-from snakepit import Heartbeat, Pool, PythonAdapter, RecyclePolicy, ResourceLimits
+from snakepit import Heartbeat, Pool, PythonAdapter, RecyclePolicy, ResourceLimits, Sizing
 from snakepit.errors import CallTimeout, PoolBroken, RemoteError, ResourceLimitExceeded, WorkerHung
 from snakepit.processes.sweep import RunMark
 from snakepit.testing import kill_keeper, kill_template, kill_worker, signal_process, worker_pid
@@ -331,3 +333,18 @@ async def test_events_of_two_pools_name_their_pool() -> None:
             await until(lambda: len(events.told("snakepit.call.stop")) == 2, "both are told")
     pools = {event.metadata["pool"] for event in events.told("snakepit.call.stop")}
     assert pools == {"shop", "depot"}
+
+
+@proves("pool.scaled")
+async def test_a_size_that_follows_the_calls_is_told() -> None:
+    sizes = Sizing(min=1, max=2, queue_wait=0.05, idle=0.1)
+    with told() as events:
+        async with gated_pool(name="shop", size=sizes, look_ahead=0) as (pool, gate):
+            held = await hold_all(pool, gate, 2)
+            grown = await events.wait_for("snakepit.pool.scaled", pool="shop")
+            assert grown.measurements == {"size": 2, "size_before": 1}
+            gate.opened.set()
+            await asyncio.gather(*held)
+            await until(lambda: pool.stats().ready == 1, "the one not needed has left")
+    sizes_told = [each.measurements["size"] for each in events.told("snakepit.pool.scaled")]
+    assert sizes_told == [2, 1]

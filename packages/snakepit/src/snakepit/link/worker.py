@@ -15,7 +15,6 @@ from snakepit.errors import (
     ProtocolError,
     SnakepitError,
     VersionMismatch,
-    WorkerError,
     WorkerStartFailed,
     error_from_wire,
 )

@@ -8,8 +8,10 @@ import time
 from snakepit._logs import steady_logger
 from snakepit.scheduler import Scheduler
 from snakepit.sizing import Sizing
+from snakepit.supervision import events
 from snakepit.supervision.scaling import Load, Scaler
 from snakepit.supervision.workforce import Workforce
+from snakepit.telemetry import bus
 
 logger = steady_logger("snakepit.pool")
 
@@ -52,6 +54,8 @@ class Autoscaler:
             if change is not None:
                 name, size = self._workforce.name, self._workforce.size
                 logger.info("pool %s: from %d to %d workers: %s", name, size, *change)
+                if bus.listening:
+                    events.scaled(name, size, *change)
                 self._workforce.have(change.size)
         finally:
             self._look_later(scaler)

@@ -69,6 +69,12 @@ def lost(pool: str, worker_id: str, member: Member, error: WorkerError, *, plann
         bus.tell("snakepit.limit.exceeded", {}, labels)
 
 
+def scaled(pool: str, before: int, after: int, reason: str) -> None:
+    """A pool is to have another number of workers."""
+    sizes = {"size": after, "size_before": before}
+    bus.tell("snakepit.pool.scaled", sizes, {"pool": pool, "reason": reason})
+
+
 def broken(pool: str, failures: int, error: Exception) -> None:
     """A pool starts no workers any more."""
     bus.tell("snakepit.pool.broken", {"failures": failures}, {"pool": pool, **error_labels(error)})

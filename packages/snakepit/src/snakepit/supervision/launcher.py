@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from snakepit.adapter import Adapter, DirectWorker, WorkerSpec
 from snakepit.adapter_worker import AdapterWorker
 from snakepit.errors import WorkerStartFailed
 from snakepit.link.host_calls import HostFunction
+from snakepit.supervision import events
+from snakepit.telemetry import bus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +41,22 @@ class Launcher:
             spin=self.spin,
             host_functions=self.host_functions,
         )
+        began_at = time.monotonic()
+        if bus.listening:
+            events.spawn_started(pool, worker_id)
+        try:
+            return await self._launch(spec)
+        except Exception as error:
+            if bus.listening:
+                events.spawn_failed(pool, worker_id, error, began_at)
+            raise
+
+    async def _launch(self, spec: WorkerSpec) -> DirectWorker:
         try:
             return await asyncio.wait_for(self._new_worker(spec), self.start_timeout)
         except TimeoutError as error:
             raise WorkerStartFailed(
-                f"worker {worker_id} was not ready within {self.start_timeout:g} s; "
+                f"worker {spec.worker_id} was not ready within {self.start_timeout:g} s; "
                 "raise start_timeout if its imports take that long"
             ) from error
 

@@ -54,8 +54,6 @@ class MonitorOwner(Protocol):
 
     name: str
 
-    name: str
-
     @property
     def members(self) -> Mapping[str, Member]:
         """The workers that are up, by their ids."""

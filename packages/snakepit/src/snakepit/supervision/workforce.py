@@ -78,10 +78,7 @@ class Workforce:
         self.concurrency = launcher.concurrency
         self.wakeups = wakeups
         self.roster = Roster(worker_limit(launcher.adapter))
-        self.starting = 0
-        self.started = 0
-        self.lost = 0
-        self.recycled = 0
+        self.starting = self.started = self.lost = self.recycled = 0
         self.broken: Exception | None = None
         self.budget = RestartBudget(limit=_FAILURES_IN_A_ROW)
         self.monitor = Monitor(self, heartbeat, recycle, probe_busy=self.concurrency > 1)
@@ -163,21 +160,7 @@ class Workforce:
     async def _bring_up(self) -> Member:
         self._numbers += 1
         worker_id = f"{self.name}-{self._numbers}"
-        began_at = time.monotonic()
-        if bus.listening:
-            events.spawn_started(self.name, worker_id)
-        try:
-            member = await self._new_member(worker_id)
-        except Exception as error:
-            if bus.listening:
-                events.spawn_failed(self.name, worker_id, error, began_at)
-            raise
-        if bus.listening:
-            events.ready(self.name, worker_id, member, began_at)
-        return member
-
-    async def _new_member(self, worker_id: str) -> Member:
-        generation = self._generation
+        generation, began_at = self._generation, time.monotonic()
         self.starting += 1
         try:
             worker = await self.launcher.launch(self.name, worker_id, self.sizing.most)
@@ -187,13 +170,16 @@ class Workforce:
             await worker.stop(0.0)
             raise PoolClosed(f"pool {self.name!r} was closed while {worker_id} started")
         worker.attach(self)
-        return Member(
+        member = Member(
             worker,
             started_at=time.monotonic(),
             age_limit=self._policy.age_limit(random.random()),
             pulse=self.monitor.new_pulse(),
             generation=generation,
         )
+        if bus.listening:
+            events.ready(self.name, worker_id, member, began_at)
+        return member
 
     def _enlist(self, member: Member) -> None:
         self.started += 1

@@ -62,6 +62,10 @@ _POOL_EVENTS: Final = (
         "`reload` has replaced the workers, or failed",
     ),
     EventSpec(
+        "pool.scaled", ("size", "size_before"), ("pool", "reason"),
+        "its size follows its calls; workers come or leave",
+    ),
+    EventSpec(
         "pool.broken", ("failures",), ("pool", *_ERROR),
         "workers keep failing, and no more are started",
     ),
