@@ -8,6 +8,7 @@ import pytest
 from state_services import running_state
 
 from snakepit.errors import QueueTimeout
+from snakepit_grpc_bridge.errors import SessionNotFound
 
 
 async def test_calls_of_a_session_run_one_after_another_in_order() -> None:
@@ -60,6 +61,16 @@ async def test_waiting_for_a_turn_has_an_end() -> None:
         await other
         async with state.sessions.turn("s", timeout=0):
             pass  # nobody is before it
+
+
+async def test_a_call_that_waits_does_not_run_in_a_session_that_was_closed_meanwhile() -> None:
+    async with running_state() as state:
+        async with state.sessions.turn("s"):
+            waiting = asyncio.create_task(_take(state, "s"))
+            await asyncio.sleep(0)
+            await state.sessions.close("s")
+        with pytest.raises(SessionNotFound):
+            await waiting
 
 
 async def _take(state: object, session_id: str) -> None:

@@ -212,6 +212,35 @@ async def test_uses_are_written_down_before_another_host_could_miss_them(sqlite_
         assert await other.sessions.exists("shared")
 
 
+def a_tool() -> int:
+    return 1
+
+
+async def test_what_another_host_has_ended_is_released_here(sqlite_url: str) -> None:
+    async with running_state(sqlite_url) as one, running_state(sqlite_url) as other:
+        released: list[str] = []
+
+        async def release(session_id: str) -> None:
+            released.append(session_id)
+
+        one.sessions.on_close(release)
+        for session_id in ("closed", "anew", "open", "asked", "listed"):
+            await one.sessions.start(session_id)
+            await one.tools.register("tool", a_tool, session_id=session_id)
+        async with one.sessions.open_temporary() as temporary, one.sessions.turn(temporary):
+            for session_id in ("closed", "anew", "asked", "listed"):
+                await other.sessions.close(session_id)
+            for session_id in ("anew", "asked", "listed"):
+                await other.sessions.start(session_id)
+            async with one.sessions.turn("asked"):
+                assert released == ["asked"]
+            assert await one.tools.list(session_id="listed") == []
+            assert await one.sessions.sweep() == 0
+            assert sorted(released) == ["anew", "asked", "closed", "listed"]
+            tools = [await one.tools.list(session_id=known) for known in ("anew", "asked", "open")]
+            assert list(map(len, tools)) == [0, 0, 1]
+
+
 async def test_a_session_does_not_expire_while_it_serves_a_call() -> None:
     async with running_state() as state:
         await state.sessions.start("busy", ttl=10)

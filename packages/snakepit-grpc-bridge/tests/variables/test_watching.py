@@ -192,3 +192,16 @@ async def test_what_another_host_writes_is_told(database_url: str) -> None:
             assert await next_of(watch) == ("n", "created", None, 7)
             await other.sessions.close("s")
             assert [change async for change in watch] == []
+
+
+async def test_looking_for_what_others_write_is_no_use_of_a_session(sqlite_url: str) -> None:
+    async with running_state(sqlite_url) as one, running_state(sqlite_url) as other:
+        await one.sessions.start("watched", ttl=10)
+        await one.variables.watch("watched")
+        watch = await one.variables.watch("s")
+        one.clock.now = other.clock.now = one.clock.now + 9
+        await other.variables.put("s", "n", 1)
+        # Sessions are looked at in the order in which they came to be watched.
+        assert await next_of(watch) == ("n", "created", None, 1)
+        one.clock.now += 1
+        assert await one.sessions.exists("watched") is False

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from operator import methodcaller
 from typing import Any, Final, Literal, Unpack
 
 from snakepit.options import (
@@ -99,6 +100,10 @@ class SessionService:
         self._cleaners: list[Cleaner] = []
         self._sweepers: list[Callable[[], Awaitable[object]]] = []
         self._turns = Turns()
+        # The sessions that something in this process belongs to, and what the storage was like when
+        # they were last looked at.
+        self._held: dict[str, str] = {}
+        self._looked_at = ""
         self._sweeping: asyncio.Task[None] | None = None
         # When the sweep goes on, and what has it go on sooner.
         self._sweeps_at = 0.0
@@ -241,10 +246,8 @@ class SessionService:
             SessionNotFound: it was never started or is closed.
             SessionExpired: it was not used for too long.
         """
-        gate = self.gate(session_id)
-        row, use = await self._storage.read(lambda tx: (gate.record(tx), gate.enter(tx)))
-        self.note_use(use)
-        return session_of(row, use.used(gate.now))
+        row, use = await self._enter(session_id)
+        return session_of(row, use)
 
     async def exists(self, session_id: str) -> bool:
         """Say whether the session is open. This is no use of it."""
@@ -290,22 +293,36 @@ class SessionService:
         """Something was done in a session, so that it lives on."""
         self._note(use.session_id, use.ttl)
 
+    async def hold(self, session_id: str, incarnation: str) -> None:
+        """Something in this process belongs to a session from now on: the close hooks are called
+        when it has ended, also if another host ends it. What is left of an earlier one goes first.
+        """
+        if session_id == GLOBAL_SESSION:
+            return  # it does not end
+        if self._held.get(session_id, incarnation) != incarnation:
+            await self._release(session_id)
+        self._held[session_id] = incarnation
+
     @asynccontextmanager
     async def turn(self, session_id: str, timeout: float | None = None) -> AsyncIterator[Session]:
         """Run a call of a session, when it is its turn; while it runs the session does not expire.
 
         Raises:
-            SessionNotFound, SessionExpired: it is not open.
+            SessionNotFound, SessionExpired: it is not open, or has been closed while the call
+                waited.
             QueueTimeout: its turn did not come within ``timeout`` seconds.
         """
-        session = await self.get(session_id)
+        row, use = await self._enter(session_id)
         self._activity.enter(session_id)
         try:
-            async with self._turns.take(session_id, session.concurrency, timeout):
-                yield session
+            async with self._turns.take(session_id, row.concurrency, timeout) as waited:
+                if waited:
+                    row, use = await self._enter(session_id)
+                await self.hold(session_id, row.incarnation)
+                yield session_of(row, use)
         finally:
             self._activity.leave(session_id)
-            self._note(session_id, session.ttl)
+            self._note(session_id, use.ttl)
 
     def on_close(self, hook: CloseHook) -> None:
         """Call ``hook(session_id)`` whenever a session has ended, in the order of registration."""
@@ -335,6 +352,7 @@ class SessionService:
             for session_id in ended:
                 await self._release(session_id)
             await asyncio.sleep(0)
+        await self._release_ended_elsewhere()
         await self._storage.prune(SESSION_USE.span(by="ended", stop=self._clock() - _MEMORY))
         for sweep in self._sweepers:
             await sweep()
@@ -430,7 +448,26 @@ class SessionService:
             tx.put(SESSION_USE, _ended(use, expired))
         return True
 
+    async def _enter(self, session_id: str) -> tuple[SessionRow, UseRow]:
+        """The rows of an open session; this is a use of it."""
+        gate = self.gate(session_id)
+        row, use = await self._storage.read(lambda tx: (gate.record(tx), gate.enter(tx)))
+        self.note_use(use)
+        return row, use.used(gate.now)
+
+    async def _release_ended_elsewhere(self) -> None:
+        version = await self._storage.foreign_version()
+        if version == self._looked_at:
+            return
+        for session_id, incarnation in tuple(self._held.items()):
+            row = await self._storage.read(methodcaller("get", SESSIONS, session_id))
+            is_open = row is not None and row.incarnation == incarnation
+            if not is_open and session_id not in self._temporary:
+                await self._release(session_id)
+        self._looked_at = version
+
     async def _release(self, session_id: str) -> None:
+        self._held.pop(session_id, None)
         self._activity.forget(session_id)
         for hook in self._hooks:
             try:

@@ -22,9 +22,9 @@ class Turns:
     @asynccontextmanager
     async def take(
         self, session_id: str, concurrency: int, timeout: float | None = None
-    ) -> AsyncIterator[None]:
+    ) -> AsyncIterator[bool]:
         """Wait up to ``timeout`` seconds for a turn in a session that runs ``concurrency`` calls at
-        a time.
+        a time; whether others were before it.
 
         Raises:
             QueueTimeout: the turn did not come in time.
@@ -33,14 +33,15 @@ class Turns:
         part of that one and waits for nobody: or they would wait for each other.
         """
         if any(host_call.session_id == session_id for host_call in current_chain()):
-            yield
+            yield False
             return
         semaphore, users = self._sessions.get(session_id) or (asyncio.Semaphore(concurrency), 0)
         self._sessions[session_id] = semaphore, users + 1
+        waits = semaphore.locked()
         try:
             await _acquire(semaphore, session_id, timeout)
             try:
-                yield
+                yield waits
             finally:
                 semaphore.release()
         finally:

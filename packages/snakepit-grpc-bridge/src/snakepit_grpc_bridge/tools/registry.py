@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from snakepit_grpc_bridge.errors import DuplicateTool, NotAllowed, QuotaExceeded, ToolNotFound
 from snakepit_grpc_bridge.sessions import GLOBAL_SESSION, SessionService
 from snakepit_grpc_bridge.sessions.gate import Gate, Taken
+from snakepit_grpc_bridge.sessions.rows import UseRow
 from snakepit_grpc_bridge.storage import ReadTransaction, Storage, Transaction
 from snakepit_grpc_bridge.tools.records import TOOLS, Tool, ToolRow
 from snakepit_grpc_bridge.tools.schema import Schema
@@ -56,8 +57,8 @@ class ToolRegistry:
         functions = self._functions.get(session_id, {})
         gate = self._sessions.gate(session_id)
 
-        def work(tx: Transaction) -> None:
-            use = gate.enter(tx)
+        def work(tx: Transaction) -> str:
+            use, record = gate.enter(tx), gate.record(tx)
             stored = tx.get(TOOLS, session_id, name)
             if (name in functions or stored is not None) and not replace:
                 raise _duplicate(name, session_id)
@@ -68,8 +69,9 @@ class ToolRegistry:
                 tx.put(TOOLS, _row_of(tool))
             difference = (tool.kind == "worker") - (stored is not None)
             gate.change(tx, use, Taken(tools=difference))
+            return record.incarnation
 
-        await self._storage.transact(work)
+        await self._sessions.hold(session_id, await self._storage.transact(work))
         self._functions.get(session_id, {}).pop(name, None)
         if tool.kind == "host":
             self._functions.setdefault(session_id, {})[name] = tool
@@ -124,13 +126,15 @@ class ToolRegistry:
     async def _all(self, session_id: str) -> dict[str, Tool]:
         gate = self._sessions.gate(session_id)
 
-        def work(tx: ReadTransaction) -> tuple[Any, _Stored]:
-            use = gate.enter(tx)
+        def work(tx: ReadTransaction) -> tuple[UseRow, str, _Stored]:
+            use, record = gate.enter(tx), gate.record(tx)
             own = tx.scan(TOOLS.span(session_id))
-            return use, _Stored(own, tx.scan(TOOLS.span(GLOBAL_SESSION)))
+            return use, record.incarnation, _Stored(own, tx.scan(TOOLS.span(GLOBAL_SESSION)))
 
-        use, stored = await self._storage.read(work)
+        use, incarnation, stored = await self._storage.read(work)
         self._sessions.note_use(use)
+        if session_id in self._functions:  # perhaps of a session that another host has ended
+            await self._sessions.hold(session_id, incarnation)
         shared = {row.name: _tool_of(row) for row in stored.shared}
         own = {row.name: _tool_of(row) for row in stored.own}
         return (

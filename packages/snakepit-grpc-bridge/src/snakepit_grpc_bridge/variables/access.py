@@ -223,7 +223,14 @@ class VariableAccess:
             watch.catch_up(map(self._initial, rows), moment(self._sessions.now()))
 
     async def _watched_rows(self, watch: Watch) -> list[VariableRow]:
-        return await self.read(watch.session_id, lambda tx, gate: _watched(tx, gate, watch))
+        # No use of the session: or being watched would keep it alive whenever others write.
+        gate = self._sessions.gate(watch.session_id)
+
+        def work(tx: ReadTransaction) -> list[VariableRow]:
+            gate.enter(tx)
+            return _watched(tx, gate, watch)
+
+        return await self._storage.read(work)
 
     async def _session_closed(self, session_id: str) -> None:
         self._watchers.end(session_id)
