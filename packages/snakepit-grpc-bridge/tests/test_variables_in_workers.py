@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from running_platform import running_platform
 
+from snakepit.errors import WorkerLost
 from snakepit_grpc_bridge import Platform
 from snakepit_grpc_bridge.errors import (
     QuotaExceeded,
@@ -251,6 +252,22 @@ async def test_updates_from_workers_lose_nothing() -> None:
         with pytest.raises(VariableNotFound):
             await run(platform, session.id, "update_with", "never", "double")
         assert await platform.variables.get("s", "m") == 14
+
+
+async def test_calls_and_streams_of_a_strict_session_go_on_with_another_worker() -> None:
+    async with running_platform(workers=2) as platform:
+        session = await platform.sessions.start("s", affinity="strict_queue")
+        await platform.tools.register("nothing", lambda: None)
+        for use in ("call", "stream"):
+            before = await run(platform, session.id, "pid")
+            with pytest.raises(WorkerLost):
+                await run(platform, session.id, "dies_after_calling", "nothing")
+            if use == "stream":
+                items = platform.python.stream(
+                    "state_programs.count_up", [2], session_id=session.id
+                )
+                assert [item async for item in items] == [0, 1]
+            assert await run(platform, session.id, "pid") != before
 
 
 async def test_a_session_may_have_a_process_of_its_own() -> None:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 import snakepit
-from snakepit.errors import SessionWorkerUnavailable
+from snakepit.errors import Outcome, SessionWorkerUnavailable
 from snakepit.options import Affinity, seconds
 from snakepit_grpc_bridge.program_pools import ProgramPools
 from snakepit_grpc_bridge.sessions import Session, SessionService
@@ -53,14 +53,31 @@ class SessionCall:
         """Run a command; ``affinity`` is the session's unless given."""
         try:
             return await self._execute(command, arguments, affinity, idempotent)
-        except SessionWorkerUnavailable:
-            # It never ran. Another worker is as good for what needs nothing of the session; what
-            # does, it finds missing, and the records say that it was there.
-            self._pool.release_session(self.session.id)
+        except SessionWorkerUnavailable as error:
+            self._take_another_worker(error)
             return await self._execute(command, arguments, affinity, idempotent)
 
     async def stream(self, command: str, arguments: Mapping[str, Any]) -> AsyncGenerator[Any]:
         """Run a command that yields."""
+        try:
+            async with aclosing(self._stream(command, arguments)) as items:
+                async for item in items:
+                    yield item
+                return
+        except SessionWorkerUnavailable as error:
+            self._take_another_worker(error)
+        async with aclosing(self._stream(command, arguments)) as items:
+            async for item in items:
+                yield item
+
+    def _take_another_worker(self, error: SessionWorkerUnavailable) -> None:
+        if error.outcome is not Outcome.NONE:
+            raise error  # the command has run; it let the error of an inner call through
+        # Another worker is as good for what needs nothing of the session; what does, it finds
+        # missing, and the records say that it was there.
+        self._pool.release_session(self.session.id)
+
+    async def _stream(self, command: str, arguments: Mapping[str, Any]) -> AsyncGenerator[Any]:
         items = self._pool.execute_stream(
             command,
             arguments,
