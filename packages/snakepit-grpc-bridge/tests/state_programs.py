@@ -231,6 +231,17 @@ async def count_down(start: int) -> AsyncIterator[int]:
         yield number
 
 
+def stuck_after(count: int) -> Iterator[int]:
+    """Numbers, and then nothing any more."""
+    yield from range(count)
+    worker.call_tool("never")
+
+
+def busy() -> None:
+    worker.call_tool("enter")
+    worker.call_tool("leave")
+
+
 def no_data() -> object:
     return object()
 

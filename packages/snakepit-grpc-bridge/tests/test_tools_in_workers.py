@@ -258,6 +258,36 @@ async def test_a_function_of_the_workers_sees_its_callers_session() -> None:
             assert await run(platform, None, "stream", name, given) == items
 
 
+async def test_functions_of_the_workers_have_limits_too() -> None:
+    async with running_platform(workers=2) as platform:
+        tools = platform.tools
+        await tools.register("never", asyncio.Event().wait)
+        # Registered in the session whose worker then has the module.
+        session = await platform.sessions.start()
+        await tools.register_python_function(
+            "stuck", "state_programs:stuck_after", session_id=session.id, timeout=0.5
+        )
+        items = tools.stream("stuck", {"count": 2}, session.id)
+        assert [await anext(items), await anext(items)] == [0, 1]
+        with pytest.raises(CallTimeout) as caught:
+            await anext(items)
+        assert caught.value.details["limit"] == "stream_idle"
+
+        inside: list[int] = []
+
+        async def enter() -> None:
+            inside.append(1)
+            assert len(inside) == 1
+
+        async def leave() -> None:
+            inside.pop()
+
+        await tools.register("enter", enter)
+        await tools.register("leave", leave)
+        await tools.register_python_function("busy", "state_programs:busy", concurrency=1)
+        await asyncio.gather(*(tools.call("busy") for _ in range(20)))
+
+
 async def test_paths_that_are_no_tools() -> None:
     async with running_platform() as platform:
         tools = platform.tools

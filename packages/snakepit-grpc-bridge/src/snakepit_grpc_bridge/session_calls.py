@@ -57,16 +57,18 @@ class SessionCall:
             self._take_another_worker(error)
             return await self._execute(command, arguments, affinity, idempotent)
 
-    async def stream(self, command: str, arguments: Mapping[str, Any]) -> AsyncGenerator[Any]:
-        """Run a command that yields."""
+    async def stream(
+        self, command: str, arguments: Mapping[str, Any], *, idle_timeout: float | None = None
+    ) -> AsyncGenerator[Any]:
+        """Run a command that yields; ``idle_timeout`` limits the wait for each item, in seconds."""
         try:
-            async with aclosing(self._stream(command, arguments)) as items:
+            async with aclosing(self._stream(command, arguments, idle_timeout)) as items:
                 async for item in items:
                     yield item
                 return
         except SessionWorkerUnavailable as error:
             self._take_another_worker(error)
-        async with aclosing(self._stream(command, arguments)) as items:
+        async with aclosing(self._stream(command, arguments, idle_timeout)) as items:
             async for item in items:
                 yield item
 
@@ -77,12 +79,15 @@ class SessionCall:
         # missing, and the records say that it was there.
         self._pool.release_session(self.session.id)
 
-    async def _stream(self, command: str, arguments: Mapping[str, Any]) -> AsyncGenerator[Any]:
+    async def _stream(
+        self, command: str, arguments: Mapping[str, Any], idle_timeout: float | None
+    ) -> AsyncGenerator[Any]:
         items = self._pool.execute_stream(
             command,
             arguments,
             session_id=self.session.id,
             timeout=max(self.deadline - time.monotonic(), _LEAST_TIMEOUT),
+            idle_timeout=idle_timeout,
             affinity=self.session.affinity,
         )
         async with aclosing(items):

@@ -18,7 +18,7 @@ __all__ = ["Stopwatch", "ToolRunner"]
 
 
 class ToolRunner:
-    """Runs tools of the host. For one event loop."""
+    """Runs tools of the host, and keeps the limits of all. For one event loop."""
 
     def __init__(self) -> None:
         self._limits: dict[tuple[str, str], asyncio.Semaphore] = {}
@@ -34,7 +34,7 @@ class ToolRunner:
             ToolExecutionFailed: it raised; its exception is the cause.
             CallDepthExceeded: it and programs call each other without end.
         """
-        async with self._slot(tool):
+        async with self.slot(tool):
             limit = asyncio.timeout(tool.timeout)
             try:
                 async with limit:
@@ -47,7 +47,7 @@ class ToolRunner:
 
         Its limit of time is that of each item.
         """
-        async with self._slot(tool), aclosing(_items_of(tool.function, given)) as items:
+        async with self.slot(tool), aclosing(_items_of(tool.function, given)) as items:
             while True:
                 limit = asyncio.timeout(tool.timeout)
                 try:
@@ -60,7 +60,8 @@ class ToolRunner:
                 yield item
 
     @asynccontextmanager
-    async def _slot(self, tool: Tool) -> AsyncIterator[None]:
+    async def slot(self, tool: Tool) -> AsyncIterator[None]:
+        """Wait until fewer calls of a tool run than its limit allows."""
         if tool.concurrency is None:
             yield
             return

@@ -196,7 +196,10 @@ class ToolService:
         with self._recorded(tool, home, caller):
             if tool.kind == "host":
                 return await self._runner.run(tool, given)
-            async with self._calls.begin(_unless_global(home), tool.timeout) as call:
+            async with (
+                self._runner.slot(tool),
+                self._calls.begin(_unless_global(home), tool.timeout) as call,
+            ):
                 state, _, _ = await call.view()
                 arguments = _request(tool, given, state)
                 return await call.execute("tools.run", arguments, idempotent=tool.idempotent)
@@ -222,10 +225,11 @@ class ToolService:
                     async for item in items:
                         yield item
                 return
-            async with self._calls.begin(_unless_global(home), tool.timeout) as call:
+            async with self._runner.slot(tool), self._calls.begin(_unless_global(home)) as call:
                 state, _, _ = await call.view()
                 arguments = _request(tool, given, state)
-                async with aclosing(call.stream("tools.stream", arguments)) as items:
+                produced = call.stream("tools.stream", arguments, idle_timeout=tool.timeout)
+                async with aclosing(produced) as items:
                     async for item in items:
                         yield item
 
