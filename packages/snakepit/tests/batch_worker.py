@@ -18,6 +18,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
+        self.commands: set[str] = set()
         self.sessions: list[str | None] = []
         self.cancelled = 0
 
@@ -29,12 +30,17 @@ class Worker:
     def seen(self) -> dict[str, Any]:
         return {"sizes": self.sizes, "sessions": self.sessions, "cancelled": self.cancelled}
 
+    @snakepit.command
+    def seen_commands(self) -> list[str]:
+        return sorted(self.commands)
+
     @snakepit.command(batch=Batch(max_size=8))
     def double(self, x: list[Any], times: list[int] | int = 2) -> list[Any]:
         """An exception for what is no number; the last of the calls is not to be encoded if it is
         the text "object"."""
         assert isinstance(times, list)
         self.sizes.append(len(x))
+        self.commands.add(snakepit.current_call().command)
         self.sessions.append(snakepit.current_call().session_id)
         return [_times(value, each) for value, each in zip(x, times, strict=True)]
 

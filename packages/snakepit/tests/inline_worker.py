@@ -40,6 +40,10 @@ class Worker:
     def fail(self, message: str) -> None:
         raise ValueError(message)
 
+    @snakepit.command(batch=snakepit.Batch(max_size=4))
+    def fail_all(self, message: list[str]) -> None:
+        raise ValueError(*message)
+
     @snakepit.command
     def note_thread(self, nested: int = 0) -> int:
         self.threads.add(threading.get_ident())

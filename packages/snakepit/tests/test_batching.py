@@ -69,6 +69,7 @@ async def test_calls_that_wait_for_a_worker_go_together() -> None:
             await until(lambda: pool.stats().queued == 3, "they wait, in three batches")
         assert await asyncio.gather(*calls) == [2 * n for n in range(20)]
         assert await sizes(pool) == [8, 8, 4]
+        assert await pool.execute("seen_commands") == ["double"]
         assert (pool.stats().batches, pool.stats().batched) == (3, 20)
 
 
@@ -202,6 +203,8 @@ async def test_what_goes_wrong_with_all_of_them_is_told_to_each(
     async with new_pool() as pool:
         one, other = await errors(submit(pool, "wrong", {"what": what}, {"what": what}))
     assert one is not other
+    one.details["attempts"] = 7
+    assert "attempts" not in other.details
     for error in (one, other):
         assert isinstance(error, kind)
         assert isinstance(error, SnakepitError)

@@ -95,6 +95,14 @@ async def test_an_error_leads_a_debugger_to_the_frame_that_raised_it() -> None:
     assert (Path(frames[-1].filename).name, frames[-1].name) == ("inline_worker.py", "fail")
 
 
+async def test_an_error_of_a_batch_leads_there_too() -> None:
+    async with new_pool() as pool:
+        calls = (pool.execute("fail_all", {"message": str(n)}) for n in range(2))
+        for error in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(error, ValueError)
+            assert traceback.extract_tb(error.__traceback__)[-1].name == "fail_all"
+
+
 # --- starting ------------------------------------------------------------------------------------
 
 

@@ -129,11 +129,13 @@ class BatchCall(Call):
                     member.recall()
 
     def succeed(self, value: Any) -> None:
+        if self.outcome is not None:
+            return
         try:
             results = list(value)  # those of an array are views of it
         except TypeError:
             results = []
-        if self.outcome is None and len(results) != len(self.members):
+        if len(results) != len(self.members):
             self.fail(
                 ProtocolError(f"the answer to {len(self.members)} calls holds {len(results)}")
             )
@@ -159,9 +161,9 @@ class BatchCall(Call):
         self._batcher.answered(self)
 
     def _error_of(self, member: Call, error: SnakepitError) -> SnakepitError:
-        own = copy.copy(error)
+        own = copy.copy(error).with_traceback(error.__traceback__)
         ids = {CORRELATION_ID: member.correlation_id, "batch_id": self.correlation_id}
-        own.details = {**error.details, **ids}
+        own.details = {**error.details, **ids}  # each caller may add to his own
         if own.outcome is Outcome.UNKNOWN and not own.from_peer:
             own.retryable = own.retryable and member.idempotent
         return own

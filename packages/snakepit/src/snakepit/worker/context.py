@@ -11,6 +11,7 @@ from snakepit.errors import NoCurrentCall
 from snakepit.telemetry import bus
 from snakepit.telemetry.trace import correlation_id_of, headers
 from snakepit.wire.messages import CallRequest
+from snakepit.worker.batches import SUFFIX
 from snakepit.worker.marks import DeadlineMark
 
 
@@ -36,7 +37,7 @@ class CallContext:
 
     Attributes:
         call_id: unique within the life of the worker.
-        command: the name the host called.
+        command: the name its callers used.
         session_id: the session the call belongs to, or None.
         deadline: when its time is up, on ``time.monotonic()``'s clock of this process, or None.
         cancelled: whether the call's result is no longer wanted. Long loops of an uninterruptible
@@ -49,7 +50,7 @@ class CallContext:
         timeout = request.timeout
         self._engine = engine
         self.call_id = call_id
-        self.command = request.command
+        self.command = request.command.removesuffix(SUFFIX)
         self.session_id = request.session
         self._trace = request.trace
         self.deadline = None if timeout is None else time.monotonic() + timeout
