@@ -85,6 +85,22 @@ def test_only_idempotent_calls_without_a_session_are_hedged(options: dict[str, A
     on_clock(scenario)
 
 
+def test_calls_of_a_session_that_the_policies_are_around_are_not_hedged() -> None:
+    async def scenario(clock: ManualClock) -> None:
+        answers = Answers()
+        adapter = ScriptedAdapter({"work": answers.work})
+        async with Pool(adapter, size=2) as pool, pool.session() as session:
+            calls = with_policies(with_policies(session), HedgePolicy(after=2.0))
+            assert calls.session_id == session.session_id
+            call = asyncio.create_task(calls.execute("work", idempotent=True))
+            await clock.advance(100.0)
+            assert len(answers.calls) == 1
+            answers.calls[0].set_result("only")
+            assert await call == "only"
+
+    on_clock(scenario)
+
+
 def test_an_error_of_the_command_is_an_answer_and_a_lost_worker_is_none() -> None:
     async def scenario(clock: ManualClock) -> None:
         now, later = asyncio.Event(), asyncio.Event()

@@ -207,7 +207,7 @@ def test_a_pause_that_leaves_no_time_is_not_begun() -> None:
             call = asyncio.create_task(calls.execute("work", timeout=31.0))
             await clock.advance(29.9)
             assert not call.done()
-            await clock.advance(0.2)
+            await clock.advance(0.3)
             assert call.result() == "done"
 
     on_clock(scenario)

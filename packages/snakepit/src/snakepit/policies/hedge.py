@@ -58,7 +58,7 @@ class HedgePolicy(Policy):
 
     async def execute(self, call: PolicyCall, proceed: Proceed) -> Any:
         """Run a call, twice if need be."""
-        if not call.idempotent or call.options.get("session_id") is not None:
+        if not call.idempotent or call.session_id is not None:
             return await proceed(call)
         self._budget.earn()
         started = time.monotonic()

@@ -35,7 +35,7 @@ class RetryPolicy(Policy):
         attempts: attempts in all, the first included.
         first_delay: seconds the pause before the second attempt takes at most. Pauses are random
             parts of a limit that doubles with each attempt (exponential backoff with full jitter).
-            An error that says ``retry_after_s`` (CircuitOpen) is waited for at least that long.
+            After an error that says ``retry_after_s`` (CircuitOpen) that time comes on top.
         longest_delay: seconds that the limit does not exceed.
         attempt_timeout: seconds of one attempt; None for no limit but the call's own. Without it
             an attempt that hangs uses up the call's time, and there is none left for another one.
@@ -143,7 +143,8 @@ class RetryPolicy(Policy):
         )
         retry_after = error.details.get("retry_after_s")
         if is_number(retry_after):
-            delay = max(delay, retry_after)
+            # On top, so that those who were told the same time don't come back together.
+            delay += max(0.0, retry_after)
         left = call.remaining(now)
         return None if left is not None and delay >= left else delay
 

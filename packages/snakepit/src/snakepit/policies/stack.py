@@ -18,8 +18,9 @@ class CallTarget(Protocol):
     """What runs commands: a pool, a session, a stack of policies, or something of your own.
 
     Both methods take ``(command, args=None, *, timeout, idempotent, ...)`` as those of
-    :class:`snakepit.Pool`; only what is used has to be there. An attribute ``default_timeout`` is
-    the seconds that a call may take which does not say.
+    :class:`snakepit.Pool`; only what is used has to be there. Two attributes are looked at where
+    there are such: ``default_timeout``, the seconds that a call may take which does not say, and
+    ``session_id``, the session that all calls belong to.
     """
 
     def execute(self, *args: Any, **options: Any) -> Awaitable[Any]:
@@ -39,6 +40,7 @@ class PolicyCall:
         deadline: when its time is up, on ``time.monotonic()``'s clock; None for no limit. Pauses
             and further attempts count.
         idempotent: whether running it twice does no harm.
+        session_id: the session that it belongs to, if any.
         options: whatever else the caller said: ``session_id``, ``priority``, ...
     """
 
@@ -46,6 +48,7 @@ class PolicyCall:
     args: Mapping[str, Any] | None = None
     deadline: float | None = None
     idempotent: bool = False
+    session_id: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def remaining(self, now: float) -> float | None:
@@ -109,6 +112,12 @@ class PolicyStack:
         limit: float | None = getattr(self._target, "default_timeout", None)
         return limit
 
+    @property
+    def session_id(self) -> str | None:
+        """The session that all calls belong to, if they go to one."""
+        session_id: str | None = getattr(self._target, "session_id", None)
+        return session_id
+
     async def execute(
         self,
         command: str,
@@ -165,7 +174,12 @@ class PolicyStack:
         if chain:
             deadline = earliest_deadline(deadline, chain)
         return PolicyCall(
-            command=command, args=args, deadline=deadline, idempotent=idempotent, options=options
+            command=command,
+            args=args,
+            deadline=deadline,
+            idempotent=idempotent,
+            session_id=options.get("session_id", self.session_id),
+            options=options,
         )
 
     async def _execute(self, call: PolicyCall) -> Any:
