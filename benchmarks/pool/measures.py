@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from benchmarks.pool import machine
+from benchmarks.pool.commands import MODEL_INPUTS
 from benchmarks.pool.contenders.base import OpenPool, Setup
 from benchmarks.pool.gate import Gate
 from benchmarks.pool.session import SMALL, Session
@@ -52,17 +53,33 @@ async def latency(session: Session, effort: Effort) -> Figures:
 
 async def rps_sync(session: Session, effort: Effort) -> Figures:
     """Calls/s with many in flight to two workers that run one at a time each."""
-    return await _throughput(session, effort, Setup(size=2), "echo", "rps_sync")
+    return await _throughput(session, effort, Setup(size=2), ("echo", SMALL), "rps_sync")
 
 
 async def rps_async(session: Session, effort: Effort) -> Figures:
     """The same with coroutines, of which a worker runs 32 at a time."""
     setup = Setup(size=2, concurrency=32)
-    return await _throughput(session, effort, setup, "echo_async", "rps_async")
+    return await _throughput(session, effort, setup, ("echo_async", SMALL), "rps_async")
+
+
+async def batching(session: Session, effort: Effort) -> Figures:
+    """Calls/s of a small numpy model in one worker: a call at a time, and 32 in a batch."""
+    import numpy
+
+    x = numpy.linspace(0.0, 1.0, MODEL_INPUTS, dtype=numpy.float32)
+    setup = Setup(size=1)
+    pool = await session.pool(setup)
+    expected = await _once(pool, "score", x)
+    if not numpy.allclose(await _once(pool, "score_together", x), expected, rtol=1e-3):
+        raise AssertionError("in a batch the model says something else")
+    alone = await _throughput(session, effort, setup, ("score", x), "model_rps")
+    together = await _throughput(session, effort, setup, ("score_together", x), "model_batched_rps")
+    gain = together["model_batched_rps"] / alone["model_rps"]
+    return {**alone, **together, "batching_gain": gain}
 
 
 async def _throughput(
-    session: Session, effort: Effort, setup: Setup, command: str, key: str
+    session: Session, effort: Effort, setup: Setup, call: tuple[str, Any], key: str
 ) -> Figures:
     pool = await session.pool(setup)
     done = 0
@@ -76,7 +93,7 @@ async def _throughput(
         done += 1
         return done % _CLOCK_EVERY == 0 and time.perf_counter() >= end
 
-    await pool.together(command, SMALL, in_flight=effort.in_flight, seen=seen)
+    await pool.together(*call, in_flight=effort.in_flight, seen=seen)
     return {key: done / used.elapsed(), **used.per_call(key, done)}
 
 
@@ -231,8 +248,8 @@ async def streams(session: Session, effort: Effort) -> Figures:
 MEASURES: Final[dict[str, Measure]] = {
     measure.__name__: measure
     for measure in (
-        latency, rps_sync, rps_async, behind_slow, array_in, array_echo, memcpy, recovery,
-        import_dspy, start20, start100, streams,
+        latency, rps_sync, rps_async, behind_slow, batching, array_in, array_echo, memcpy,
+        recovery, import_dspy, start20, start100, streams,
     )
 }  # fmt: skip
 

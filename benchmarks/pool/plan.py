@@ -23,6 +23,7 @@ _CALLS: Final[_Turns] = (
     ("rps_sync", (*OURS, *_LISTENED, *_LIGHT_PEERS)),
     ("rps_async", (*OURS, *_ASYNC_PEERS)),
     ("behind_slow", ("snakepit", "snakepit_no_look_ahead")),
+    ("batching", ("snakepit",)),
 )
 _ARRAYS: Final[_Turns] = (
     ("memcpy", ("limit",)),

@@ -56,8 +56,6 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"load before {machine['load_before']}.",
         "",
         *_goal_table([goal for goal in found["goals"] if goal["reached"] is not None]),
-        "## Figures",
-        "",
         *_headline_table(found),
     ]
     if found["layers"]:
@@ -104,8 +102,13 @@ def _rows(found: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _headline_table(found: Mapping[str, Any]) -> Iterator[str]:
+    """Nothing for a run of measures that have no column in it."""
     rows = list(_rows(found))
     columns = [column for column in COLUMNS if any(column[0] in figures for _, figures in rows)]
+    if not columns:
+        return
+    yield "## Figures"
+    yield ""
     heads = [f"{head} {unit}".strip() for _, head, unit, _ in columns]
     yield f"| | {' | '.join(heads)} |"
     yield "|---" * (len(columns) + 1) + "|"

@@ -37,7 +37,7 @@ def complaints(section: Section) -> tuple[list[Sample], list[str]]:
 def test_each_measure_of_the_pool_and_of_the_limit(tmp_path: Path) -> None:
     everybody = ("limit", "asyncio_echo", "snakepit", "snakepit_connection")
     ours = [(name, ("snakepit",)) for name in ("rps_sync", "rps_async", "array_in", "array_echo")]
-    life = [(name, ("snakepit",)) for name in ("behind_slow", "recovery", "streams")]
+    life = [(name, ("snakepit",)) for name in ("behind_slow", "batching", "recovery", "streams")]
     section = Section(
         mode=SPLIT,
         turns=[("latency", everybody), *ours, *life, ("memcpy", ("limit",))],
@@ -64,6 +64,7 @@ def test_each_measure_of_the_pool_and_of_the_limit(tmp_path: Path) -> None:
         "latency_p99_us",
         "rps_sync",
         "behind_slow_worst_ms",
+        "batching_gain",
         "recovery_ms",
         "stream_items_per_s",
         "latency_cpu_us",

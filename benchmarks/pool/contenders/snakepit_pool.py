@@ -14,7 +14,7 @@ from snakepit.adapter import CallOptions, WorkerSpec
 _WORKERS = "benchmarks.pool.contenders.snakepit_worker"
 _ARGUMENT = {
     "echo": "data", "echo_async": "data", "total": "array", "nap": "seconds",
-    "use_dspy": "task", "count": "up_to",
+    "use_dspy": "task", "count": "up_to", "score": "x", "score_together": "x",
 }  # fmt: skip
 _POLL = 0.0005
 
