@@ -233,18 +233,21 @@ def test_a_call_that_is_cancelled_in_a_pause_ends_at_once() -> None:
 
 def test_an_attempt_has_no_time_that_a_pause_has_overdrawn() -> None:
     async def scenario(clock: ManualClock) -> None:
+        over = asyncio.Event()
+
         class Slow(Policy):
             async def execute(self, call: PolicyCall, proceed: Proceed) -> Any:
-                await asyncio.sleep(5.0)
+                await over.wait()
                 return await proceed(call)
 
         script = ScriptedAdapter({"work": [Reply()]})
         async with Pool(script, size=1) as pool:
             call = asyncio.create_task(with_policies(pool, Slow()).execute("work", timeout=5.0))
             await clock.advance(5.0)
-            error = call.exception()
-            assert isinstance(error, CallTimeout)
-            assert error.outcome is Outcome.NONE
+            over.set()
+            with pytest.raises(CallTimeout) as caught:
+                await call
+            assert caught.value.outcome is Outcome.NONE
         assert script.calls == []
 
     on_clock(scenario)
