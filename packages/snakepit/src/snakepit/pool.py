@@ -20,6 +20,7 @@ from snakepit import forks, pool_events
 from snakepit.adapter import Adapter, require_valid
 from snakepit.calling import CallingPool
 from snakepit.calls import PRIORITIES, CallState
+from snakepit.control.server import ControlServer, start_control
 from snakepit.dispatcher import Dispatcher
 from snakepit.errors import (
     ConfigurationError,
@@ -125,6 +126,8 @@ class Pool(CallingPool, SupervisedPool):
         async with Pool(PythonAdapter("my_worker:Worker"), size=2) as pool:
             print(await pool.execute("greet", {"name": "Ada"}, timeout=5.0))
     """
+
+    _control: ControlServer | None = None
 
     def __init__(
         self,
@@ -233,6 +236,7 @@ class Pool(CallingPool, SupervisedPool):
             raise PoolClosed(f"pool {self.name!r} was closed while it started")
         self._enter(PoolState.OPEN)
         self._autoscaler.start()
+        self._control = start_control(self, self._workforce, self._dispatcher)
         if bus.listening:
             pool_events.started(self.name, len(self._workforce.workers), began_at)
 
@@ -358,6 +362,8 @@ class Pool(CallingPool, SupervisedPool):
         self._dispatcher.end_all(
             lambda: PoolClosed(f"pool {self.name!r} was closed before the call had ended")
         )
+        if self._control is not None:
+            await self._control.close()
         await self._workforce.stop("closed", grace=min(limit, 2.0) if drain else 0.0)
         self._dispatcher.close()
         self._enter(PoolState.CLOSED)
