@@ -6,6 +6,7 @@ Everything runs with the network off where the system allows that (`unshare`).
 from __future__ import annotations
 
 import functools
+import os
 import re
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *PACKAGE
 ALL_TEXTS = sorted({*ROOT.glob("*.md"), *DOCUMENTS, *(ROOT / "packages").glob("*/*.md")})
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 RUNNER = ROOT / "tests/support/run_examples.py"
-DSPEX = Path(sys.executable).with_name("dspex")
+PROGRAMS = Path(sys.executable).parent
 
 
 @functools.cache
@@ -69,8 +70,8 @@ def test_docstring_examples_run(package: str) -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=short)
 def test_commands_exist(path: Path) -> None:
     for line in console_lines(path.read_text()):
-        if line.startswith("dspex "):
-            assert_dspex_knows(line)
+        if line.startswith(("dspex ", "snakepit ")):
+            assert_program_knows(line)
         elif line.startswith("make "):
             words = line.partition("#")[0].split()[1:]
             assert {word for word in words if "=" not in word} <= make_targets(), line
@@ -87,29 +88,60 @@ def console_lines(text: str) -> list[str]:
     return [line.strip().removeprefix("$ ").removeprefix(".venv/bin/") for line in lines]
 
 
-def assert_dspex_knows(line: str) -> None:
+def assert_program_knows(line: str) -> None:
     """Ask the program itself: every word before the first value is a command with such options."""
-    words = re.sub(r"\"[^\"]*\"|'[^']*'", "TEXT", line.partition(" #")[0]).split()[1:]
+    command = re.split(r" [#|<&]", line)[0]
+    program, *words = re.sub(r"\"[^\"]*\"|'[^']*'", "TEXT", command).split()
     names = [word for word in words if re.fullmatch(r"[a-z][a-z-]*", word)]
     commands = names[:2] if names[:1] == ["model"] else names[:1]
-    help_text = dspex_help(*commands)
+    help_text = help_of(program, *commands)
     options = {word.partition("=")[0] for word in words if word.startswith("--")}
     missing = [option for option in options if option not in help_text]
     assert missing == [], f"{line}: no such option: {missing}"
 
 
 @functools.cache
-def dspex_help(*commands: str) -> str:
+def help_of(program: str, *commands: str) -> str:
     done = subprocess.run(
-        [DSPEX, *commands, "--help"],
+        [PROGRAMS / program, *commands, "--help"],
         env={"COLUMNS": "200", "TERM": "dumb", "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         timeout=20,
         check=False,
     )
-    assert done.returncode == 0, f"dspex {' '.join(commands)} --help: {done.stderr}"
+    assert done.returncode == 0, f"{program} {' '.join(commands)} --help: {done.stderr}"
     return done.stdout
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=short)
+def test_console_sessions_are_true(path: Path) -> None:
+    for block in blocks(path.read_text()):
+        if block.note.startswith("run in:"):
+            folder = ROOT / block.note.removeprefix("run in:").strip()
+            for line, output in sessions(block.body):
+                assert printed_by(line, folder) == output, line
+
+
+def sessions(text: str) -> list[tuple[str, str]]:
+    """The commands of a console block, each with what it prints."""
+    parts = re.split(r"^\$ (.*)\n", text, flags=re.MULTILINE)[1:]
+    return list(zip(parts[::2], parts[1::2], strict=True))
+
+
+def printed_by(line: str, folder: Path) -> str:
+    environment = {**os.environ, "PATH": f"{PROGRAMS}:/usr/bin:/bin"}
+    return subprocess.run(
+        ["bash", "-c", line],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=55,
+        check=False,
+    ).stdout
 
 
 @pytest.mark.parametrize("path", ALL_TEXTS, ids=short)
