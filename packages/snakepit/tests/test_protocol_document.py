@@ -13,7 +13,7 @@ from snakepit.calls import TRANSITIONS
 from snakepit.errors import EncodeError, error_to_wire
 from snakepit.link.remote_events import BURST, RATE
 from snakepit.telemetry import bus
-from snakepit.wire import arrays, codec, events, exchange, explain, frames, segments
+from snakepit.wire import arrays, codec, events, explain, features, frames, segments
 from snakepit.wire.messages import CallRequest, call_frame, value_frame
 from snakepit.wire.values import Ext
 from snakepit.worker.telemetry import MOST_WAITING
@@ -102,7 +102,7 @@ def test_what_is_said_of_segments_is_what_the_code_does() -> None:
     assert f"{segments.SEGMENT_THRESHOLD >> 10} KiB and more are worth a segment" in text
     assert f"a multiple of {segments.ALIGNMENT}" in text
     assert f"after {segments.IDLE_SECONDS:g} s" in text
-    assert f"the feature `{exchange.SEGMENTS_FEATURE}`" in text
+    assert f"the feature `{features.SEGMENTS_FEATURE}`" in text
 
 
 def nested(levels: int) -> Any:
@@ -137,7 +137,7 @@ def test_the_versions_are_those_of_the_code() -> None:
 
 def test_what_is_said_of_events_is_what_the_code_does() -> None:
     text = " ".join(section("Events").split())
-    assert f"the feature `{exchange.EVENTS_FEATURE}`" in text
+    assert f"the feature `{features.EVENTS_FEATURE}`" in text
     assert f"up to {bus.NAME_LIMIT} characters" in text
     assert f"begin with `{bus.OWN_PREFIX}`" in text
     assert f"up to {events.MOST_ENTRIES} entries, a key up to {events.KEY_LIMIT} characters" in text

@@ -19,7 +19,7 @@ from processes import until
 from snakepit import HostCall, Pool, PythonAdapter
 from snakepit.errors import EncodeError, WorkerLost
 from snakepit.link import control
-from snakepit.wire import exchange, segments
+from snakepit.wire import features, segments
 from snakepit.wire.segments import SEGMENT_THRESHOLD
 
 LARGE = SEGMENT_THRESHOLD // 8  # in elements of 8 bytes
@@ -344,7 +344,7 @@ async def test_107_a_child_that_the_host_forked_releases_nothing() -> None:
 async def test_a_peer_that_does_not_name_the_feature_gets_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exchange, "is_supported", lambda: False)
+    monkeypatch.setattr(features, "is_supported", lambda: False)
     async with new_pool() as pool:
         array = np.arange(LARGE, dtype="f8")
         np.testing.assert_array_equal(await pool.execute("echo", {"value": array}), array)

@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from snakepit.errors import ProtocolError, VersionMismatch
-from snakepit.wire.exchange import EVENTS_FEATURE, SEGMENTS_FEATURE, common_features
+from snakepit.wire.features import (
+    EVENTS_FEATURE,
+    RECALL_FEATURE,
+    SEGMENTS_FEATURE,
+    common_features,
+)
 from snakepit.wire.frames import PROTOCOL_VERSIONS, Frame, FrameType
 from snakepit.wire.messages import message_frame, read_body
 
@@ -53,6 +58,11 @@ class Hello(NamedTuple):
         """Whether it can tell the events of its code."""
         return EVENTS_FEATURE in self.features
 
+    @property
+    def gives_back_calls(self) -> bool:
+        """Whether it may be sent calls ahead."""
+        return RECALL_FEATURE in self.features
+
 
 def read_hello(frame: Frame) -> Hello:
     """Understand a ``HELLO``.
@@ -64,7 +74,7 @@ def read_hello(frame: Frame) -> Hello:
     versions, pid, info = read_body(frame, 3)
     if not isinstance(versions, list):
         raise ProtocolError("a worker says HELLO with a list of versions")
-    common = set(versions) & set(PROTOCOL_VERSIONS)
+    common = [version for version in PROTOCOL_VERSIONS if version in versions]
     if not common:
         raise VersionMismatch(
             f"the worker (pid {pid}, {info}) speaks the protocol versions {versions}, "

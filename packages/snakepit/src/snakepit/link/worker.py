@@ -92,6 +92,8 @@ class WorkerProcess:
         self._dying: asyncio.Task[None] | None = None
         # When it became free for the oldest call it has.
         self._free_at = 0.0
+        # Whether it gives back calls that wait there; and whether it is asked to.
+        self._recalls = False
         self._recalling = False
         # Whether running code was broken off: it starts no call after that.
         self._suspect = False
@@ -114,7 +116,7 @@ class WorkerProcess:
     @property
     def queues(self) -> bool:
         """Whether calls may be sent to it beyond its concurrency, to wait there."""
-        return self._config.concurrency == 1
+        return self._config.concurrency == 1 and self._recalls
 
     @property
     def in_flight(self) -> int:
@@ -461,6 +463,7 @@ class WorkerProcess:
             self._ready.set_exception(error)
             return
         self._stacks_fd = hello.stacks
+        self._recalls = hello.gives_back_calls
         if hello.shares_segments:
             self._data.share(self._control.exchange)
         listen = self._remote_events.open() if hello.tells_events else []

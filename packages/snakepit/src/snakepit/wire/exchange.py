@@ -7,35 +7,20 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from snakepit.errors import ProtocolError
 from snakepit.telemetry import bus
 from snakepit.wire import codec
 from snakepit.wire.frames import FLAG_SEGMENTS, Frame, FrameType
-from snakepit.wire.memory import is_supported
 from snakepit.wire.messages import message_frame, read_body
 from snakepit.wire.segments import IncomingSegments, Leases, OutgoingSegments
-
-#: What a peer says in its ``features`` when it can exchange segments, and events.
-SEGMENTS_FEATURE: Final = "segments"
-EVENTS_FEATURE: Final = "events"
 
 _INT_BYTES = array.array("i").itemsize
 # One belongs to a frame; more are received to be closed.
 _ANCILLARY_BYTES = socket.CMSG_SPACE(8 * _INT_BYTES)
 # Or else the next process that is started inherits what was meant for this one.
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-
-
-def own_features() -> list[str]:
-    """What this side can do beyond the least, for the handshake."""
-    return [SEGMENTS_FEATURE, EVENTS_FEATURE] if is_supported() else [EVENTS_FEATURE]
-
-
-def common_features(theirs: object) -> list[str]:
-    """What both sides can do; a peer that says nothing can do nothing."""
-    return [name for name in own_features() if isinstance(theirs, list) and name in theirs]
 
 
 class Received(NamedTuple):

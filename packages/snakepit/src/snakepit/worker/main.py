@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 from snakepit.errors import ProtocolError, error_to_wire
 from snakepit.version import __version__
 from snakepit.wire.events import Listen
-from snakepit.wire.exchange import SEGMENTS_FEATURE, common_features, own_features
+from snakepit.wire.features import SEGMENTS_FEATURE, common_features, own_features
 from snakepit.wire.frames import PROTOCOL_VERSIONS, Frame, FrameType
 from snakepit.wire.messages import message_frame, read_body, value_frame
 from snakepit.worker.concurrent import ConcurrentEngine
