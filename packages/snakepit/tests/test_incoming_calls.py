@@ -85,11 +85,11 @@ def test_a_cancellation_hits_only_its_own_call() -> None:
     assert turns == [Turn.START, Turn.DROP, Turn.START, Turn.DROP]
 
 
-@pytest.mark.parametrize("again", [1, 3])
-def test_ids_have_to_ascend(again: int) -> None:
+@pytest.mark.parametrize("again", [1, 3, 4])
+def test_ids_have_to_be_odd_and_ascend(again: int) -> None:
     calls = IncomingCalls()
     calls.received(3)
-    with pytest.raises(ProtocolError, match=f"call id {again} does not ascend"):
+    with pytest.raises(ProtocolError, match=f"call id {again} is not odd and ascending"):
         calls.received(again)
 
 

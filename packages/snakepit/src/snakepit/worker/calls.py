@@ -90,8 +90,8 @@ class IncomingCalls:
 
     def received(self, call_id: int) -> None:
         """Note that a call has arrived and waits to be started. For one thread at a time."""
-        if call_id <= self._last_received:
-            raise ProtocolError(f"call id {call_id} does not ascend")
+        if call_id <= self._last_received or not call_id & 1:
+            raise ProtocolError(f"the host's call id {call_id} is not odd and ascending")
         # In this order, and read in the other one: so it is known at every moment without the lock.
         self._waiting.add(call_id)
         self._last_received = call_id

@@ -7,6 +7,7 @@ import threading
 import traceback
 from typing import Protocol
 
+from snakepit.errors import ProtocolError
 from snakepit.wire.frames import Frame, FrameType
 from snakepit.wire.messages import read_ids, read_value, value_frame
 from snakepit.worker.segments import ControlPort
@@ -55,3 +56,5 @@ def _handle(frame: Frame, port: ControlPort, engine: Controlled, forwarder: Even
         port.send(value_frame(FrameType.PONG, 0, read_value(frame)))
     elif frame.type == FrameType.LISTEN:
         forwarder.listened(frame)
+    else:
+        raise ProtocolError(f"no frame of type {frame.type} belongs on the control channel")

@@ -21,7 +21,7 @@ def end_process_if_it_raises(callback: Callable[[], None]) -> Callable[[], None]
         try:
             callback()
         except BaseException as error:
-            _end_process(error)
+            end_process(error)
 
     return guarded
 
@@ -29,10 +29,11 @@ def end_process_if_it_raises(callback: Callable[[], None]) -> Callable[[], None]
 def end_process_if_failed(task: asyncio.Task[Any]) -> None:
     """As a task's done callback: its errors are not survived."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        _end_process(error)
+        end_process(error)
 
 
-def _end_process(error: BaseException) -> NoReturn:
+def end_process(error: BaseException) -> NoReturn:
+    """End at once, with the error in the last output."""
     traceback.print_exception(error)
     sys.stdout.flush()
     sys.stderr.flush()

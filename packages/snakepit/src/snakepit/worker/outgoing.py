@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from snakepit.errors import SnakepitError
+from snakepit.errors import ProtocolError, SnakepitError
 from snakepit.wire.credit import WINDOW, ReceiveWindow
 from snakepit.wire.frames import Frame, FrameType
 from snakepit.wire.messages import (
@@ -23,6 +23,14 @@ from snakepit.wire.messages import (
 from snakepit.worker.calls import read_reply
 from snakepit.worker.context import CallContext
 from snakepit.worker.port import Port
+
+_ANSWERS = (
+    FrameType.RESULT,
+    FrameType.ERROR,
+    FrameType.CANCELLED,
+    FrameType.ITEM,
+    FrameType.END,
+)
 
 
 class Outgoing:
@@ -142,10 +150,16 @@ class OutgoingCalls:
                 self._port.send(value_frame(FrameType.CANCEL, call.call_id, "no longer wanted"))
 
     def deliver(self, frame: Frame) -> None:
-        """Hand over a reply; one for a call that was left is dropped."""
+        """Hand over a reply; one for a call that was left is dropped.
+
+        Raises:
+            ProtocolError: it is no reply.
+        """
         call = self._open.get(frame.call_id)
         if call is not None:
             call.arrived(frame)
+        elif frame.type not in _ANSWERS:
+            raise ProtocolError(f"a host may not send a frame of type {frame.type}")
 
     def parent_of(self, frame: Frame) -> Outgoing | None:
         """The open call on whose behalf the host makes this nested one, if there is one."""

@@ -44,6 +44,7 @@ from snakepit.worker.calls import (
 )
 from snakepit.worker.command_events import observed
 from snakepit.worker.context import CallContext, enter_call, leave_call, serve_with
+from snakepit.worker.fatal import end_process
 from snakepit.worker.outgoing import AsyncOutgoing, Outgoing, OutgoingCalls
 from snakepit.worker.port import Port
 from snakepit.worker.registry import Command, CommandKind
@@ -348,15 +349,19 @@ class SerialEngine:
         self._reading = True
         self._lock.release()
         try:
-            frames = self._port.read()
-        finally:
-            self._lock.acquire()
-            self._reading = False
-        for frame in frames:
-            if frame.type == _CALL:
-                self._deliver_call(frame)
-            else:
-                self._deliver(frame)
+            try:
+                frames = self._port.read()
+            finally:
+                self._lock.acquire()
+                self._reading = False
+            for frame in frames:
+                if frame.type == _CALL:
+                    self._deliver_call(frame)
+                else:
+                    self._deliver(frame)
+        except SnakepitError as violation:
+            # By the host. No call that waits here may take it for an error of its own.
+            end_process(violation)
         if self._waiting:
             self._turn.notify_all()
 
