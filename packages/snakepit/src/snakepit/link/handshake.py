@@ -16,7 +16,7 @@ from snakepit.wire.features import (
 from snakepit.wire.frames import PROTOCOL_VERSIONS, Frame, FrameType
 from snakepit.wire.messages import message_frame, read_body
 
-__all__ = ["Hello", "WorkerConfig", "read_hello", "welcome_frame"]
+__all__ = ["Hello", "WorkerConfig", "progress_of", "read_hello", "welcome_frame"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +83,12 @@ def read_hello(frame: Frame) -> Hello:
         )
     known = info if isinstance(info, dict) else {}
     return Hello(max(common), common_features(known.get("features")), known.get("stacks"))
+
+
+def progress_of(hello: Hello | None, output: str) -> str:
+    """How far a start has come that is given up, for its error."""
+    said = "it has said nothing on its channel" if hello is None else "it has introduced itself"
+    return f"{said}; its last output was:\n{output}" if output else said
 
 
 def welcome_frame(hello: Hello, worker_id: str, config: WorkerConfig, listen: list[str]) -> bytes:

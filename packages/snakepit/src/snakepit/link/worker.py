@@ -22,7 +22,7 @@ from snakepit.link.channels import HostEnds
 from snakepit.link.connection import FrameConnection
 from snakepit.link.control import ControlConnection
 from snakepit.link.death import Death, Kill, ran_out_of_memory, spoils_its_worker
-from snakepit.link.handshake import WorkerConfig, read_hello, welcome_frame
+from snakepit.link.handshake import Hello, WorkerConfig, progress_of, read_hello, welcome_frame
 from snakepit.link.host_calls import HostCalls, HostFunction
 from snakepit.link.owner import WorkerEvents
 from snakepit.link.remote_events import RemoteEvents
@@ -77,8 +77,7 @@ class WorkerProcess:
         self._ready: asyncio.Future[None] = self._loop.create_future()
         #: Done when the process has ended, and with it all its calls.
         self.gone: asyncio.Future[None] = self._loop.create_future()
-        self._greeted = False
-        self._stacks_fd: Any = None
+        self._hello: Hello | None = None
         self._stacks_lock = asyncio.Lock()
         self._kill: Kill | None = None
         self._oom_kills = count_oom_kills()
@@ -92,8 +91,6 @@ class WorkerProcess:
         self._dying: asyncio.Task[None] | None = None
         # When it became free for the oldest call it has.
         self._free_at = 0.0
-        # Whether it gives back calls that wait there; and whether it is asked to.
-        self._recalls = False
         self._recalling = False
         # Whether running code was broken off: it starts no call after that.
         self._suspect = False
@@ -116,7 +113,8 @@ class WorkerProcess:
     @property
     def queues(self) -> bool:
         """Whether calls may be sent to it beyond its concurrency, to wait there."""
-        return self._config.concurrency == 1 and self._recalls
+        hello = self._hello
+        return self._config.concurrency == 1 and hello is not None and hello.gives_back_calls
 
     @property
     def in_flight(self) -> int:
@@ -148,7 +146,11 @@ class WorkerProcess:
         self._tree = tree
         self.pid = pid
         tree.watch(pid).add_done_callback(lambda _: self._on_closed(None))
-        await self._ready
+        try:
+            await self._ready
+        except asyncio.CancelledError as cut_off:
+            cut_off.add_note(progress_of(self._hello, self._output.text()))
+            raise
 
     def attach(self, events: WorkerEvents) -> None:
         """Report to ``events`` from now on.
@@ -361,10 +363,11 @@ class WorkerProcess:
             StacksUnavailable: it has no such facility, or does not react within ``patience``
                 seconds.
         """
-        if self.pid is None or not isinstance(self._stacks_fd, int):
+        stacks_fd = None if self._hello is None else self._hello.stacks
+        if self.pid is None or not isinstance(stacks_fd, int):
             raise StacksUnavailable(f"worker {self.worker_id} can't write its stacks")
         async with self._stacks_lock:  # they share one file
-            return await dump_stacks(self.pid, self._stacks_fd, patience)
+            return await dump_stacks(self.pid, stacks_fd, patience)
 
     def _end_call(self, call: Call, *, interrupted: bool = False) -> None:
         if self._calls.pop(call.wire_id, None) is None:
@@ -454,16 +457,13 @@ class WorkerProcess:
                 call_events.items_arrived(self._events.name, call, len(items), size)
 
     def _on_hello(self, frame: Frame) -> None:
-        if self._greeted:
+        if self._ready.done() or self._hello is not None:
             raise ProtocolError("a worker says HELLO once")
-        self._greeted = True
         try:
-            hello = read_hello(frame)
+            self._hello = hello = read_hello(frame)
         except VersionMismatch as error:
             self._ready.set_exception(error)
             return
-        self._stacks_fd = hello.stacks
-        self._recalls = hello.gives_back_calls
         if hello.shares_segments:
             self._data.share(self._control.exchange)
         listen = self._remote_events.open() if hello.tells_events else []

@@ -55,9 +55,12 @@ class Launcher:
         try:
             return await asyncio.wait_for(self._new_worker(spec), self.start_timeout)
         except TimeoutError as error:
+            # What an adapter knows of a start that is cut off, it notes on the cancellation.
+            known = getattr(error.__cause__, "__notes__", ())
             raise WorkerStartFailed(
-                f"worker {spec.worker_id} was not ready within {self.start_timeout:g} s; "
-                "raise start_timeout if its imports take that long"
+                f"worker {spec.worker_id} of {self.adapter!r} was not ready within "
+                f"{self.start_timeout:g} s (raise start_timeout if it needs longer)"
+                + "".join(f": {note}" for note in known)
             ) from error
 
     async def _new_worker(self, spec: WorkerSpec) -> DirectWorker:
