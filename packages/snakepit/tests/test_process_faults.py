@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from processes import alive, until, wait_until
 
-from snakepit import Pool, PythonAdapter, python_adapter
+from snakepit import Pool, PythonAdapter, process_adapter
 from snakepit.errors import CallTimeout, WorkerLost
 from snakepit.processes import template_client, tree
 from snakepit.processes.linux import children_of
@@ -67,7 +67,7 @@ async def until_nothing_else_runs(pool: Pool) -> None:
 async def test_14_a_late_call_is_ended_though_the_hosts_loop_is_blocked(
     command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(python_adapter, "_BACKSTOP_DELAY", 0.3)
+    monkeypatch.setattr(process_adapter, "_BACKSTOP_DELAY", 0.3)
     async with new_pool(cancel_grace=0.1) as pool:
         late_pid = await pool.execute("pid", session_id="late")
         (quick_pid,) = pids_of(pool) - {late_pid}
@@ -88,7 +88,7 @@ async def test_14_a_late_call_is_ended_though_the_hosts_loop_is_blocked(
 async def test_with_concurrency_the_keeper_names_its_reason_to_the_other_calls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(python_adapter, "_BACKSTOP_DELAY", 0.3)
+    monkeypatch.setattr(process_adapter, "_BACKSTOP_DELAY", 0.3)
     async with new_pool(size=1, concurrency=2, cancel_grace=0.1) as pool:
         pid = await pool.execute("pid")
         late = asyncio.create_task(pool.execute("spin", timeout=0.2))

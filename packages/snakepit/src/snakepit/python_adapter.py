@@ -2,56 +2,38 @@
 
 from __future__ import annotations
 
-import fnmatch
+import functools
 import itertools
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from snakepit._logs import steady_logger
-from snakepit.adapter import CallOptions, WorkerSpec, call_worker
+from snakepit.adapter import WorkerSpec
 from snakepit.devices import Devices, DeviceSlots
 from snakepit.errors import ConfigurationError, WorkerStartFailed
-from snakepit.hardware.cpu import usable_cpus
 from snakepit.limits import ResourceLimits
-from snakepit.link.channels import HostEnds, WorkerEnds, open_channels
 from snakepit.link.handshake import WorkerConfig
 from snakepit.link.worker import WorkerProcess
 from snakepit.options import instance_or_none
-from snakepit.processes.events import worker_spawned
+from snakepit.process_adapter import ProcessAdapter, require_texts
 from snakepit.processes.linux import IS_LINUX
 from snakepit.processes.spec import ProcessSpec
 from snakepit.processes.template_client import TemplateLost, UnsafeToFork
 from snakepit.processes.templates import SharedTemplate
-from snakepit.processes.tree import ProcessTree, acquire_tree, release_tree
-from snakepit.telemetry import bus
-from snakepit.wire.codec import encode
+from snakepit.processes.tree import ProcessTree
 from snakepit.worker.target import split_target
 
-# Seconds that a host whose loop runs may take after a call's deadline and grace to end its worker;
-# then it is the keeper's turn.
-_BACKSTOP_DELAY = 3.0
 # Of the code, over all adapters: templates of different ones are never shared.
 _generations = itertools.count(1)
 logger = steady_logger("snakepit.worker")
-# Libraries read these when they are imported, so they have to be in the environment before.
-_THREAD_LIMITS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
 # A module that asks torch at import whether there is a device must not initialize CUDA in the
 # template by that (torch.cuda.is_available).
 _ASKING_FOR_DEVICES = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 
 
-class PythonAdapter:
+class PythonAdapter(ProcessAdapter):
     """Runs the commands of a Python class in worker processes.
 
     The class is imported in the workers only, never in the host. By default the workers are forked
@@ -99,41 +81,25 @@ class PythonAdapter:
         split_target(target)
         if start not in ("template", "spawn"):
             raise ConfigurationError(f"start is {start!r}; it has to be 'template' or 'spawn'")
-        for name, value in (("preload", preload), ("withhold", withhold)):
-            if isinstance(value, str) or not all(isinstance(item, str) for item in value):
-                raise ConfigurationError(
-                    f"{name} has to be a sequence of texts, such as ({name!r},)"
-                )
-        self._config = dict(config or {})
-        encode(self._config, root="config")
+        require_texts("preload", preload)
+        super().__init__(config=config, env=env, withhold=withhold, limits=limits)
         self._target = target
         self._preload = tuple(preload)
-        self._env = _checked_env(env or {})
-        self._withhold = tuple(withhold)
         self._python = None if python is None else _executable(python)
         self._may_fork = start == "template" and IS_LINUX
         self._forks = self._may_fork
-        self._limits = instance_or_none("limits", limits, ResourceLimits)
         self._devices = instance_or_none("devices", devices, Devices)
         if devices is not None and devices.variable in self._env:
             raise ConfigurationError(
                 f"env has {devices.variable}, which devices= sets for each worker; leave one out"
             )
         self._slots = DeviceSlots(devices) if devices is not None else None
-        self._in_use = False
         self._pool_size = 1
-        self._tree: ProcessTree | None = None
         self._template: SharedTemplate | None = None
         self._spec: ProcessSpec | None = None
 
     def __repr__(self) -> str:
         return f"PythonAdapter({self._target!r})"
-
-    @property
-    def keeper_pid(self) -> int | None:
-        """The process id of the parent of all this adapter's processes, if it is up."""
-        tree = self._tree
-        return None if tree is None or tree.is_broken else tree.pid
 
     @property
     def template_pid(self) -> int | None:
@@ -144,21 +110,6 @@ class PythonAdapter:
     def worker_limit(self) -> int | None:
         """How many workers there are devices for at a time, None for no limit."""
         return None if self._devices is None else self._devices.worker_limit
-
-    @property
-    def worker_memory(self) -> int | None:
-        """Bytes of memory that each worker may use, None for no limit."""
-        return None if self._limits is None else self._limits.memory
-
-    async def init(self) -> None:
-        """Take this adapter for a pool; the pool calls this.
-
-        Raises:
-            ConfigurationError: another pool has it.
-        """
-        if self._in_use:
-            raise ConfigurationError(f"{self!r} is used by another pool; create one for each")
-        self._in_use = True
 
     async def start_worker(self, spec: WorkerSpec) -> WorkerProcess:
         """Start one worker process and wait until it is ready; the pool calls this."""
@@ -195,8 +146,6 @@ class PythonAdapter:
     async def _start_worker(
         self, spec: WorkerSpec, process_spec: ProcessSpec, devices: tuple[str, ...]
     ) -> WorkerProcess:
-        tree = await self._living_tree()
-        ends, worker_ends = self._open_channels()
         config = WorkerConfig(
             target=self._target,
             config=self._config,
@@ -207,30 +156,8 @@ class PythonAdapter:
             devices=devices,
             device_variable=None if self._devices is None else self._devices.variable,
         )
-        worker = WorkerProcess(spec.worker_id, ends, config, spec.host_functions)
-        began_at = time.monotonic()
-        try:
-            try:
-                pid = await self._start_process(tree, process_spec, worker_ends.fds)
-                tree.guard(pid, worker_ends.mark, spec.cancel_grace + _BACKSTOP_DELAY)
-            finally:
-                worker_ends.close()
-            if bus.listening:
-                worker_spawned(spec.pool, spec.worker_id, pid, began_at, forked=self._forks)
-            await worker.start(tree, pid)
-        except BaseException:
-            await worker.discard()
-            raise
-        return worker
-
-    async def execute(
-        self, worker: WorkerProcess, command: str, args: Mapping[str, Any], options: CallOptions
-    ) -> Any:
-        """Run a command outside a pool. (A pool hands its calls to the worker directly.)"""
-        return await call_worker(worker, command, args, options)
-
-    def _open_channels(self) -> tuple[HostEnds, WorkerEnds]:
-        return open_channels()
+        start = functools.partial(self._start_process, process_spec)
+        return await self._start_connected(spec, config, start)
 
     async def reload(self) -> None:
         """Have the workers that start from now on see the code as it is now; the pool calls this.
@@ -260,27 +187,17 @@ class PythonAdapter:
 
     async def terminate(self, reason: str) -> None:
         """End the template, and the keeper if no other pool of this loop uses it."""
-        self._in_use = False
         self._spec = None
-        await self._release_processes()
+        await super().terminate(reason)
 
     async def _release_processes(self) -> None:
         if self._template is not None:
             self._template.release()
             self._template = None
-        if self._tree is not None:
-            tree, self._tree = self._tree, None
-            await release_tree(tree)
-
-    async def _living_tree(self) -> ProcessTree:
-        if self._tree is not None and self._tree.is_broken:
-            await self._release_processes()
-        if self._tree is None:
-            self._tree = acquire_tree()
-        return self._tree
+        await super()._release_processes()
 
     async def _start_process(
-        self, tree: ProcessTree, spec: ProcessSpec, fds: tuple[int, ...]
+        self, spec: ProcessSpec, tree: ProcessTree, fds: tuple[int, ...]
     ) -> int:
         if self._forks:
             if self._template is None:
@@ -299,14 +216,9 @@ class PythonAdapter:
             logger.warning("%s is not forked but spawned: %s", self._target, reason)
 
     def _process_spec(self) -> ProcessSpec:
-        share = str(max(1, usable_cpus() // self._pool_size))
-        environment = dict.fromkeys(_THREAD_LIMITS, share) | {"TOKENIZERS_PARALLELISM": "false"}
+        environment = self._environment(self._pool_size)
         if self._devices is not None:
-            environment |= _ASKING_FOR_DEVICES
-        for name, value in os.environ.items():
-            if not any(fnmatch.fnmatchcase(name, pattern) for pattern in self._withhold):
-                environment[name] = value
-        environment |= self._env
+            environment = _ASKING_FOR_DEVICES | environment
         return ProcessSpec(
             target=self._target, python=self._python, preload=self._preload, env=environment
         )
@@ -322,13 +234,3 @@ def _executable(python: str | os.PathLike[str]) -> str:
     # Not resolved: a virtual environment's interpreter is a link, and finds its packages by its own
     # path.
     return os.path.abspath(path)
-
-
-def _checked_env(env: Mapping[str, str]) -> dict[str, str]:
-    for name, value in env.items():
-        texts = isinstance(name, str) and isinstance(value, str)
-        if not texts or not name or "=" in name or "\0" in name + value:
-            raise ConfigurationError(
-                f"env has {name!r} with a {type(value).__name__}; it has to map names to texts"
-            )
-    return dict(env)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from snakepit.pool import Pool
+from snakepit.process_adapter import ProcessAdapter
 from snakepit.python_adapter import PythonAdapter
 from snakepit.testing.waiting import alive, wait_until
 
@@ -64,7 +65,7 @@ def kill_template(adapter: PythonAdapter) -> int:
     return _kill(pid)
 
 
-def kill_keeper(adapter: PythonAdapter) -> int:
+def kill_keeper(adapter: ProcessAdapter) -> int:
     """SIGKILL the keeper, parent of all worker processes of this event loop; return its pid.
 
     Raises:
