@@ -6,7 +6,8 @@ gone. It never runs user code.
 
 Messages from the host::
 
-    {"op": "spawn", "id": n, "argv": [...], "env": {...}, "cwd": "..." | null, "nfds": k}
+    {"op": "spawn", "id": n, "argv": [...], "env": {...}, "cwd": "..." | null, "limits": {...},
+     "nfds": k}
         the last of the k descriptors becomes the child's stdout and stderr, the others 3, 4, ...
     {"op": "guard", "pid": p, "grace": s, "nfds": 1}
         p is a worker and the descriptor its deadline mark; kill it s seconds after that deadline
@@ -131,7 +132,7 @@ class Keeper:
     def _spawn(self, message: Message, fds: list[int]) -> None:
         env = message["env"] | {RUN_VARIABLE: os.environ[RUN_VARIABLE]}
         try:
-            pid = start_program(message["argv"], env, message["cwd"], fds)
+            pid = start_program(message["argv"], env, message["cwd"], fds, message["limits"])
         except OSError as error:
             reply = {"event": "spawn_failed", "id": message["id"], "error": str(error)}
         else:

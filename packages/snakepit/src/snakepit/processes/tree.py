@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -108,9 +108,10 @@ class ProcessTree:
         env: dict[str, str],
         cwd: str | None,
         fds: tuple[int, ...],
+        limits: Mapping[str, int | None] | None = None,
     ) -> int:
         """Start a program; return its pid. It gets ``fds`` as 3, 4, ..., and the last one as its
-        output.
+        output. ``limits``: as ``ResourceLimits.to_wire``.
 
         Raises:
             WorkerStartFailed: it can't be executed.
@@ -119,7 +120,8 @@ class ProcessTree:
         number = next(self._ids)
         future: asyncio.Future[int] = self._loop.create_future()
         self._spawning[number] = future
-        message = {"op": "spawn", "id": number, "argv": list(argv), "env": env, "cwd": cwd}
+        order = {"argv": list(argv), "env": env, "cwd": cwd, "limits": dict(limits or {})}
+        message = {"op": "spawn", "id": number, **order}
         try:
             self._send(message, fds)
             done, _ = await asyncio.wait([future], timeout=_SPAWN_PATIENCE)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Mapping
 from typing import Any, Final
 
 from snakepit.errors import ConfigurationError
+from snakepit.worker.rlimits import set_limits
 
-# The signal comes at the limit; a process that ignores it is killed this many seconds later.
-_CPU_GRACE: Final = 5
 _KIB: Final = 1024
 
 
@@ -23,11 +21,7 @@ def apply_limits(limits: Mapping[str, Any]) -> None:
     try:
         if (memory := limits.get("memory")) is not None:
             _require_room(memory)
-            resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-        if (cpu_time := limits.get("cpu_time")) is not None:
-            resource.setrlimit(resource.RLIMIT_CPU, (cpu_time, cpu_time + _CPU_GRACE))
-        if (open_files := limits.get("open_files")) is not None:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
+        set_limits(limits)
     except (ValueError, OSError) as error:
         raise ConfigurationError(
             f"the resource limits {dict(limits)} can't be set: {error}"
