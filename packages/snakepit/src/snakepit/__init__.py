@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from snakepit.policies.stack import with_policies
     from snakepit.pool import Pool
     from snakepit.processes.sweep import sweep_orphans
+    from snakepit.program_adapter import ProgramAdapter
     from snakepit.python_adapter import PythonAdapter
     from snakepit.session import Session, generate_session_id
     from snakepit.sizing import Sizing
@@ -52,6 +53,7 @@ __all__ = [
     "InlineAdapter",
     "Pool",
     "PoolStats",
+    "ProgramAdapter",
     "PythonAdapter",
     "RecyclePolicy",
     "ResourceLimits",
@@ -87,6 +89,7 @@ _HOMES = {
     "InlineAdapter": "inline.adapter",
     "Pool": "pool",
     "PoolStats": "stats",
+    "ProgramAdapter": "program_adapter",
     "PythonAdapter": "python_adapter",
     "RecyclePolicy": "supervision.recycling",
     "ResourceLimits": "limits",
