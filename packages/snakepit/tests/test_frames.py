@@ -8,7 +8,6 @@ import struct
 import tracemalloc
 from collections.abc import Iterable
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snakepit.errors import PayloadTooLarge, ProtocolError, SnakepitError
+from snakepit.testing.golden import GOLDEN_VECTORS
 from snakepit.wire.codec import decode, encode
 from snakepit.wire.frames import (
     FLAG_NESTED,
@@ -29,7 +29,7 @@ from snakepit.wire.frames import (
     encode_frame,
 )
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "frames.json").read_text())
+GOLDEN = json.loads((GOLDEN_VECTORS / "frames.json").read_text())
 BUFFER = len(FrameDecoder().space)
 
 FRAMES = st.builds(

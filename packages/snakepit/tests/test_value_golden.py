@@ -1,6 +1,6 @@
 """The golden vectors of values: bytes that must not change, for workers in any language.
 
-Each vector of ``golden/values.json`` has ``hex`` (the encoding), ``value`` (a description: plain
+Each vector of ``values.json`` has ``hex`` (the encoding), ``value`` (a description: plain
 JSON, or an object with the one key ``$type``-like tag, as ``described`` reads it) and ``sent``:
 false for encodings that are accepted but never made.
 """
@@ -21,13 +21,14 @@ import numpy as np
 import pytest
 
 from snakepit.errors import DecodeError, SnakepitError, error_from_wire
+from snakepit.testing.golden import GOLDEN_VECTORS
 from snakepit.wire.codec import decode, encode, resolve
 from snakepit.wire.explain import MAX_DEPTH
 from snakepit.wire.memory import create_memory
 from snakepit.wire.segments import IncomingSegments, Leases
 from snakepit.wire.values import Ext
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "values.json").read_text())
+GOLDEN = json.loads((GOLDEN_VECTORS / "values.json").read_text())
 
 
 def zoned(text: str, offset: int | None, zone: str | None, fold: int) -> datetime:
