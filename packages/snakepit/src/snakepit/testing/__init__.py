@@ -8,6 +8,7 @@
 - :class:`EventRecorder`: which events were told.
 - :func:`kill_worker`, :func:`frozen` and others: what hits a process from outside.
 - :func:`assert_no_leaks`: nothing may be left behind.
+- :mod:`snakepit.testing.conformance`: whether a worker in any language keeps the protocol.
 
 Nothing here runs unless a test asks for it: the library itself never imports this package. See
 docs/testing.md.
