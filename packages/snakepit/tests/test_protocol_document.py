@@ -10,9 +10,10 @@ import pytest
 
 from snakepit import _error_base, _error_text, nesting
 from snakepit.calls import TRANSITIONS
-from snakepit.errors import EncodeError, error_to_wire
+from snakepit.errors import EncodeError, Outcome, error_to_wire
 from snakepit.link.remote_events import BURST, RATE
 from snakepit.telemetry import bus
+from snakepit.testing.conformance import RULES
 from snakepit.wire import arrays, codec, events, explain, features, frames, segments
 from snakepit.wire.messages import CallRequest, call_frame, value_frame
 from snakepit.wire.values import Ext
@@ -145,3 +146,21 @@ def test_what_is_said_of_events_is_what_the_code_does() -> None:
     assert f"up to {events.BODY_BYTES:_} bytes".replace("_", " ") in text
     assert f"a bounded buffer ({MOST_WAITING} here)" in text
     assert f"beyond {BURST:g} events at once or {RATE:g} a second" in text
+
+
+def test_the_rules_are_those_of_the_conformance_suite() -> None:
+    in_suite = [[rule.rule_id, rule.text, rule.needs or ""] for rule in RULES.values()]
+    assert table("Conformance") == in_suite
+
+
+def test_what_may_be_left_out_is_what_rules_need() -> None:
+    documented = {row[0] for row in table("What a worker may leave out")}
+    assert documented == {rule.needs for rule in RULES.values()} - {None}
+    assert set(features.own_features()) <= documented
+
+
+def test_the_errors_of_a_worker_exist() -> None:
+    for codes, outcome, _ in table("Errors that a worker sends"):
+        assert outcome in set(Outcome)
+        for code in re.findall(r"\w+", codes):
+            assert code in _error_base._REGISTRY
