@@ -15,12 +15,17 @@ from pathlib import Path
 
 import pytest
 from markdown_text import anchors, blocks, links
+from node_programs import missing_node
 from source_tree import ROOT, SOURCES, short
 
 PACKAGE_PAGES = (ROOT / "packages").glob("*/README.md")
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *PACKAGE_PAGES])
-ALL_TEXTS = sorted({*ROOT.glob("*.md"), *DOCUMENTS, *(ROOT / "packages").glob("*/*.md")})
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+PACKAGES = ROOT / "packages"
+ALL_TEXTS = sorted(
+    {*ROOT.glob("*.md"), *DOCUMENTS, *PACKAGES.glob("*/*.md"), *PACKAGES.glob("*/node/*.md")}
+)
+EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
+NEED_NODE = {"docs/other-languages.md", "examples/node_worker/main.py"}
 RUNNER = ROOT / "tests/support/run_examples.py"
 PROGRAMS = Path(sys.executable).parent
 
@@ -48,9 +53,15 @@ def run_offline(*command: str | Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def require_programs(path: Path) -> None:
+    if short(path) in NEED_NODE and missing_node():
+        pytest.skip(missing_node())
+
+
 @pytest.mark.model
 @pytest.mark.parametrize("path", DOCUMENTS, ids=short)
 def test_code_in_documents_runs(path: Path) -> None:
+    require_programs(path)
     if any(block.language == "python" for block in blocks(path.read_text())):
         run_offline(sys.executable, RUNNER, "markdown", path)
 
@@ -58,6 +69,7 @@ def test_code_in_documents_runs(path: Path) -> None:
 @pytest.mark.model
 @pytest.mark.parametrize("path", EXAMPLES, ids=short)
 def test_example_runs(path: Path) -> None:
+    require_programs(path)
     run_offline(sys.executable, path)
 
 
@@ -171,4 +183,7 @@ def test_samples_of_wrong_documents_are_found(tmp_path: Path) -> None:
         "#nothing",
     ]
     with pytest.raises(AssertionError, match=r"doc\.md:(.|\n)*expected:\s+2\s+got:\s+1"):
+        run_offline(sys.executable, RUNNER, "markdown", document)
+    document.write_text("<!-- from: README.md -->\n```js\nno such line\n```\n")
+    with pytest.raises(AssertionError, match=r"doc\.md:(.|\n)*this is no part of README\.md"):
         run_offline(sys.executable, RUNNER, "markdown", document)

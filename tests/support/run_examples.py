@@ -5,7 +5,8 @@
 
 A block under the comment `<!-- file: name.py -->` is that file, which later blocks can import.
 Examples in docstrings may use `await`, and `client`: an open `dspex.Client`. A block under the
-comment `<!-- output -->` must equal what the Python block before it printed.
+comment `<!-- output -->` must equal what the Python block before it printed; one under
+`<!-- from: PATH -->` must be a part of that file of the repository.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ def run_markdown(path: Path) -> list[str]:
             try:
                 if block.note == "output":
                     _compare(block.body, printed)
+                elif block.note.startswith("from:"):
+                    _find(block.body, block.note.removeprefix("from:").strip())
                 elif block.note.startswith("file:"):
                     Path(folder, block.note.removeprefix("file:").strip()).write_text(block.body)
                 elif block.language == "python":
@@ -114,6 +117,11 @@ def _run_steps(test: doctest.DocTest, namespace: dict[str, Any], loop: asyncio.R
             if inspect.iscoroutine(result):
                 loop.run(result)
         _compare(example.want, output.getvalue())
+
+
+def _find(part: str, path: str) -> None:
+    if part not in Path(path).read_text():
+        raise AssertionError(f"this is no part of {path}:\n{part}")
 
 
 def _compare(wanted: str, got: str) -> None:
