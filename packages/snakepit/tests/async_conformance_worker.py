@@ -41,6 +41,10 @@ class AsyncWorker:
         return object()
 
     @snakepit.command
+    async def tell(self, name: str) -> None:
+        snakepit.telemetry.execute(name, {"n": 1})
+
+    @snakepit.command
     async def call_host(self, name: str, args: Mapping[str, Any]) -> Any:
         return await snakepit.current_call().acall_host(name, args)
 

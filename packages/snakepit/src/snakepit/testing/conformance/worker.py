@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from snakepit import telemetry
 from snakepit.worker.context import current_call
 from snakepit.worker.registry import command
 
@@ -47,6 +48,11 @@ class Worker:
     def unsendable(self) -> Any:
         """A value that can't travel."""
         return object()
+
+    @command
+    def tell(self, name: str) -> None:
+        """Tell the event ``name`` with the measurement ``n``, which is 1."""
+        telemetry.execute(name, {"n": 1})
 
     @command
     def call_host(self, name: str, args: Mapping[str, Any]) -> Any:

@@ -11,8 +11,9 @@ from snakepit.errors import SnakepitError
 from snakepit.testing.conformance.bench import Bench
 from snakepit.testing.conformance.host import Host, shown
 from snakepit.testing.conformance.rules import Broken, Chapter, NotOffered, broken
+from snakepit.wire.events import Event, Listen, listen_frame, read_events
 from snakepit.wire.exchange import SegmentExchange
-from snakepit.wire.features import SEGMENTS_FEATURE
+from snakepit.wire.features import EVENTS_FEATURE, SEGMENTS_FEATURE
 from snakepit.wire.frames import FLAG_SEGMENTS, Frame, FrameType
 from snakepit.wire.messages import call_frame, read_value
 from snakepit.worker.stacks import STACKS_FILE, STACKS_SIGNAL
@@ -173,3 +174,60 @@ def unagreed(bench: Bench) -> None:
     host.echo(_LARGE)
     if host.control.next(0.0) is not None:
         broken("it sent a frame about segments")
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+def _listening(bench: Bench, *patterns: str) -> Host:
+    bench.offering(EVENTS_FEATURE)
+    host = bench.fresh()
+    host.greet()
+    host.welcome(features=[EVENTS_FEATURE], listen=list(patterns))
+    host.ready()
+    return host
+
+
+def _tell(host: Host, name: str) -> int:
+    call_id = host.call("tell", {"name": name})
+    host.result(call_id)
+    return call_id
+
+
+def _expect_event(host: Host, name: str, call_id: int) -> None:
+    frame = host.expect(FrameType.EVENTS, 0, host.control)
+    try:
+        found = read_events(frame)
+    except SnakepitError as error:
+        raise Broken(f"an EVENTS can't be read: {error}") from error
+    if found != ([Event(name, {"n": 1}, {}, call_id)], 0):
+        broken(f"waited for the event {name!r} of call {call_id}: {found} came")
+
+
+@chapter.rule("events.told", "tells the events that the host listens to, by call", needs="events")
+def told(bench: Bench) -> None:
+    host = _listening(bench, "suite.*")
+    for name in ("suite.one", "suite.two"):
+        _expect_event(host, name, _tell(host, name))
+
+
+@chapter.rule("events.unheard", "tells no event that the host does not listen to", needs="events")
+def unheard(bench: Bench) -> None:
+    host = _listening(bench, "suite.*")
+    _tell(host, "other.one")
+    host.ping("it has time to tell")
+    _expect_event(host, "suite.one", _tell(host, "suite.one"))
+
+
+@chapter.rule(
+    "events.listen", "heeds the LISTEN of the highest number, on either channel", needs="events"
+)
+def listen(bench: Bench) -> None:
+    host = _listening(bench)
+    host.control.send(listen_frame(Listen(2, ["suite.*"])))
+    host.ping("it has read that")
+    host.data.send(listen_frame(Listen(1, ["other.*"])))
+    _tell(host, "other.one")
+    _expect_event(host, "suite.one", _tell(host, "suite.one"))
+    host.data.send(listen_frame(Listen(3, ["other.*"])))
+    _expect_event(host, "other.one", _tell(host, "other.one"))
