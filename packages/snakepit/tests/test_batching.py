@@ -249,14 +249,15 @@ def test_each_call_keeps_its_own_deadline_while_it_waits() -> None:
     clock.run(scenario())
 
 
-def test_each_call_keeps_its_own_deadline_while_it_runs() -> None:
+@pytest.mark.parametrize("limit", ["timeout", "run_timeout"])
+def test_each_call_keeps_its_own_deadline_while_it_runs(limit: str) -> None:
     clock = ManualClock()
 
     async def scenario() -> None:
         async with new_pool(InlineAdapter) as pool:
             with Gate() as gate:
                 args = {"gate": gate.key, "die": False}
-                late = submit(pool, "wait", args, timeout=5.0, idempotent=True)
+                late = submit(pool, "wait", args, **{limit: 5.0}, idempotent=True)
                 patient = submit(pool, "wait", args)
                 await gate.reached()
                 await clock.advance(5.0)

@@ -5,16 +5,20 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snakepit.calls import Call
+from snakepit.calls import Call, CallEvent
 from snakepit.deadlines import Deadlines, timeout_error
 from snakepit.errors import CallTimeout, Outcome, QueueTimeout
 from snakepit.wakeups import WakeUps
 
 
-def new_call(deadline: float | None = None, queue_deadline: float | None = None) -> Call:
+def new_call(
+    deadline: float | None = None,
+    queue_deadline: float | None = None,
+    run_limit: float | None = None,
+) -> Call:
     return Call(
         "work", {}, wakeups=WakeUps(), submitted_at=0.0,
-        deadline=deadline, queue_deadline=queue_deadline,
+        deadline=deadline, queue_deadline=queue_deadline, run_limit=run_limit,
     )  # fmt: skip
 
 
@@ -116,6 +120,35 @@ def test_the_total_limit_is_named_when_it_is_the_one_reached_in_the_queue() -> N
     assert isinstance(error, CallTimeout)
     assert (error.limit, error.queued_s, error.ran_s) == ("total", 3.0, 0.0)
     assert (error.outcome, error.retryable) == (Outcome.NONE, True)
+
+
+def started(call: Call, now: float) -> Call:
+    call.apply(CallEvent.START)
+    call.started_at = now
+    call.limit_run(now)
+    return call
+
+
+def test_the_limit_of_running_counts_from_the_start_and_anew_after_a_recall() -> None:
+    call = new_call(run_limit=2.0)
+    assert call.limit_at(50.0) is None, "while it waits, nothing limits it"
+    started(call, 50.0)
+    assert call.limit_at(50.0) == 52.0
+    call.recall()
+    assert call.limit_at(51.0) is None
+    started(call, 60.0)
+    error = timeout_error(call, 62.0)
+    assert isinstance(error, CallTimeout)
+    assert (error.limit, error.queued_s, error.ran_s) == ("run", 60.0, 2.0)
+    assert error.details["timeout_s"] == 2.0
+
+
+def test_the_total_limit_is_not_moved_by_that_of_running() -> None:
+    call = started(new_call(3.0, run_limit=5.0), 1.0)
+    assert call.limit_at(1.0) == 3.0
+    error = timeout_error(call, 3.0)
+    assert isinstance(error, CallTimeout)
+    assert error.limit == "total"
 
 
 @given(st.lists(st.tuples(st.integers(1, 20), st.integers(0, 20), st.booleans()), max_size=20))

@@ -40,7 +40,7 @@ def test_a_template_that_can_not_fork_says_so_and_leaks_nothing(
     before = descriptors()
     monkeypatch.setattr(os, "fork", no_fork)
     for number in range(3):
-        template._fork_worker(channel, {"op": "fork", "id": number}, [os.dup(1)])
+        template._fork_worker(channel, {"op": "fork", "id": number, "inherited": []}, [os.dup(1)])
     assert descriptors() == before
     events = [message for message, _ in host.receive()]
     assert [event["id"] for event in events] == [0, 1, 2]

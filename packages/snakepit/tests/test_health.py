@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import Any
 
 import pytest
 
 from snakepit import Health, Pool, PythonAdapter
-from snakepit.errors import WorkerLost
+from snakepit.errors import PoolBroken, WorkerLost, WorkerStartFailed
 from snakepit.supervision.health import HealthFacts, judge
 
 WELL: dict[str, Any] = {
@@ -44,8 +45,8 @@ def test_health_follows_from_the_facts(
     assert reason is None or reason in health.reasons[0]
 
 
-def new_pool() -> Pool:
-    return Pool(PythonAdapter("pool_worker:Worker"), size=1)
+def new_pool(**options: Any) -> Pool:
+    return Pool(PythonAdapter("pool_worker:Worker"), **{"size": 1, **options})
 
 
 async def test_a_pool_is_ready_while_it_is_open() -> None:
@@ -67,4 +68,31 @@ async def test_12_a_crash_loop_makes_it_unready_until_a_call_completes() -> None
         assert (health.live, health.ready) == (True, False)
         assert "3 workers in a row" in health.reasons[-1]
         assert await pool.execute("add", {"x": 1}) == 2
+        assert pool.health() == Health(True, True)
+
+
+async def test_12_workers_that_always_die_break_the_pool_instead_of_burning_cpu() -> None:
+    async with new_pool(quarantine_after=None) as pool:
+        errors: list[Exception] = []
+        while not any(isinstance(error, PoolBroken) for error in errors):
+            try:
+                await pool.execute("die", {"number": int(signal.SIGKILL)}, timeout=30)
+            except (WorkerLost, PoolBroken) as error:
+                errors.append(error)
+        assert len(errors) <= 12
+        assert isinstance(errors[-1].__cause__, WorkerStartFailed | WorkerLost)
+        assert (pool.stats().running, pool.stats().queued) == (0, 0)
+        pool.reset_restarts()
+        assert await pool.execute("add", {"x": 1}) == 2
+
+
+async def test_12_a_pool_that_is_to_go_on_replaces_workers_that_always_die_at_once() -> None:
+    async with new_pool(size=2, quarantine_after=None) as pool:
+        start = time.monotonic()
+        for _ in range(20):
+            with pytest.raises(WorkerLost):
+                await pool.execute("die", {"number": int(signal.SIGKILL)}, timeout=30)
+            pool.reset_restarts()
+        assert time.monotonic() - start < 10, "with growing pauses it would be a minute"
+        await pool.await_ready(10)
         assert pool.health() == Health(True, True)

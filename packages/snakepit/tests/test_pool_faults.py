@@ -21,7 +21,6 @@ from snakepit.errors import (
     CallTimeout,
     ConfigurationError,
     Outcome,
-    PoolBroken,
     PoolClosed,
     PoolStartFailed,
     StreamBroken,
@@ -297,19 +296,6 @@ async def test_11_a_crash_storm_loses_no_call() -> None:
         assert len(outcomes) == 320
         assert all(result == 2 or isinstance(result, WorkerLost) for result in outcomes)
         await until_full(pool)
-        assert_settled(pool)
-
-
-async def test_12_workers_that_always_die_break_the_pool_instead_of_burning_cpu() -> None:
-    async with new_pool(size=1, quarantine_after=None) as pool:
-        errors: list[Exception] = []
-        while not any(isinstance(error, PoolBroken) for error in errors):
-            try:
-                await pool.execute("die", {"number": int(signal.SIGKILL)}, timeout=30)
-            except (WorkerLost, PoolBroken) as error:
-                errors.append(error)
-        assert len(errors) <= 12
-        assert isinstance(errors[-1].__cause__, WorkerStartFailed | WorkerLost)
         assert_settled(pool)
 
 

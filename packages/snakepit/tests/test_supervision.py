@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,17 @@ async def test_22_workers_are_recycled_by_calls_under_load_without_losing_one() 
     async with new_pool(recycle=RecyclePolicy(max_calls=5)) as pool:
         calls = await call_until_recycled(pool, 6, "pid")
         assert calls >= 5 * 6
+
+
+async def test_22_an_exact_limit_of_calls_is_never_passed() -> None:
+    policy = RecyclePolicy(max_calls=3, exact=True)
+    async with new_pool(recycle=policy, look_ahead=0) as pool:
+        pids = await asyncio.gather(*(pool.execute("pid") for _ in range(24)))
+        assert max(Counter(pids).values()) == 3
+        await until_full(pool)
+        stats = pool.stats()
+        assert stats.workers_lost == 0
+        assert stats.workers_recycled == list(Counter(pids).values()).count(3)
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])

@@ -10,7 +10,6 @@ from typing import Any, Protocol, Self, Unpack
 
 from dspex.errors import ConfigurationError
 from dspex.face import Workspace, sync
-from dspex.loop_thread import LoopThread
 from dspex.prediction import Prediction
 from dspex.sessions import (
     AsyncSession,
@@ -19,6 +18,7 @@ from dspex.sessions import (
 )
 from dspex.tools import ToolDecorator, ToolSpec
 from dspex.workspace import MISSING, AsyncWorkspace, Signature, Timeout
+from snakepit.loop_thread import LoopThread
 from snakepit_grpc_bridge import Platform, Settings
 from snakepit_grpc_bridge.sessions import SessionOptions
 
@@ -221,7 +221,7 @@ class Client(Workspace):
 
     def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
         behind = AsyncClient(settings, **overrides)
-        loop = LoopThread("dspex-client")
+        loop = LoopThread("dspex-client", owner="client")
         super().__init__(behind, loop)
         # Holds no reference to this object, or it would never be collected.
         self._finalizer = weakref.finalize(self, _shut_down, behind, loop)

@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from dspex.errors import PoolClosed, VariableNotFound
-from dspex.loop_thread import LoopThread
 from dspex.tools import ToolDecorator, ToolSpec
 from dspex.workspace import AsyncWorkspace
+from snakepit.loop_thread import LoopThread
 from snakepit.threads import call_in_thread
 from snakepit_grpc_bridge.variables import VariableChange, Watch
 

@@ -214,9 +214,7 @@ class Batcher:
             batch = self._open[key] = BatchCall(self._command, key, self, self._wakeups)
             self._gathering[batch] = self._send_later(batch)
         self._put(call, batch)
-        limit = call.limit_at(call.submitted_at)
-        if limit is not None and self._deadlines.add(call, limit):
-            self._arm(limit)
+        self._watch(call, call.submitted_at)
         if len(batch.members) >= self.options.max_size:
             del self._open[key]
             if batch in self._gathering:
@@ -288,6 +286,9 @@ class Batcher:
                 member.apply(CallEvent.START)
                 member.started_at = now
                 member.worker_id = batch.worker_id
+                if member.run_limit is not None:
+                    member.limit_run(now)
+                    self._watch(member, now)
         self._owner.counters.batches += 1
         self._owner.counters.batched += len(batch.members)
 
@@ -330,6 +331,11 @@ class Batcher:
         self._submit(batch)
 
     # --- deadlines -----------------------------------------------------------------------------
+
+    def _watch(self, call: Call, now: float) -> None:
+        limit = call.limit_at(now)
+        if limit is not None and self._deadlines.add(call, limit):
+            self._arm(limit)
 
     def _arm(self, limit: float) -> None:
         if self._timer is not None:

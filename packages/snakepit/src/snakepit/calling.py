@@ -6,6 +6,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from snakepit.calls import NORMAL_PRIORITY, Call, Priority
@@ -20,6 +21,7 @@ from snakepit.options import (
     Timeout,
     affinity_option,
     priority_option,
+    seconds,
 )
 from snakepit.scheduler import Scheduler
 from snakepit.session import Session, generate_session_id
@@ -52,6 +54,7 @@ class CallingPool(ABC):
         session_id: str | None = None,
         timeout: Timeout = USE_DEFAULT,
         queue_timeout: Timeout = USE_DEFAULT,
+        run_timeout: float | timedelta | None = None,
         affinity: Affinity | None = None,
         priority: Priority = "normal",
         idempotent: bool = False,
@@ -64,13 +67,13 @@ class CallingPool(ABC):
             session_id: calls of one session prefer the worker that served it before.
             timeout: seconds it may take in all, or None for no limit; the pool's by default.
             queue_timeout: seconds of these that it may wait for a worker; the pool's by default.
+            run_timeout: seconds of these that it may run, counted from when a worker takes it.
             affinity: the pool's by default.
                 "hint": run where there is room when the session's worker is busy, and bind the
                 session to that worker.
                 "strict_queue": wait for that worker, for commands that need what it keeps of the
                 session. "strict_fail_fast": fail if it is busy.
-            priority: "high", "normal" or "low". While a call of a higher class waits that can
-                run, none of a lower class is started.
+            priority: "high", "normal" or "low": a lower one waits while a higher one could run.
             idempotent: running it twice does no harm, so a WorkerLost or CallTimeout of it says
                 that it may be retried. The pool itself retries nothing.
 
@@ -84,16 +87,16 @@ class CallingPool(ABC):
             CallTimeout: the time is over; says how long it queued and ran.
             WorkerLost: its worker died; says how.
             UnknownCommand, StreamingNotSupported: there is no such command, or it streams.
-            EncodeError, PayloadTooLarge: an argument or the result can't travel; the path says
-                which.
+            EncodeError, PayloadTooLarge: an argument or the result can't travel; says which.
             RemoteError: the command raised; also an instance of the builtin exception it stands
                 for.
             PoolClosed, PoolBroken: the pool takes no calls.
             CallDepthExceeded: workers and host functions call each other without end.
         """
         call = self._new_call(
-            command, args, None, session_id, timeout, queue_timeout, affinity, priority, idempotent
-        )
+            command, args, None, session_id, timeout, queue_timeout, affinity, priority, idempotent,
+            run_timeout,
+        )  # fmt: skip
         batching = self._dispatcher.batching
         taker = batching.taker_of(call) if batching.batchers else self._dispatcher
         taker.submit(call)
@@ -112,6 +115,7 @@ class CallingPool(ABC):
         session_id: str | None = None,
         timeout: Timeout = USE_DEFAULT,
         queue_timeout: Timeout = USE_DEFAULT,
+        run_timeout: float | timedelta | None = None,
         idle_timeout: Timeout = USE_DEFAULT,
         affinity: Affinity | None = None,
         priority: Priority = "normal",
@@ -134,16 +138,9 @@ class CallingPool(ABC):
         """
         buffer = StreamBuffer(self._defaults.idle_limit(idle_timeout))
         call = self._new_call(
-            command,
-            args,
-            buffer,
-            session_id,
-            timeout,
-            queue_timeout,
-            affinity,
-            priority,
-            idempotent,
-        )
+            command, args, buffer, session_id, timeout, queue_timeout, affinity, priority,
+            idempotent, run_timeout,
+        )  # fmt: skip
         self._dispatcher.submit(call)
         try:
             while items := await buffer.next_items():
@@ -232,6 +229,7 @@ class CallingPool(ABC):
         affinity: Affinity | None,
         priority: Priority,
         idempotent: bool,
+        run_timeout: float | timedelta | None = None,
     ) -> Call:
         if args is not None and type(args) is not dict and not isinstance(args, Mapping):
             raise ConfigurationError(
@@ -261,4 +259,5 @@ class CallingPool(ABC):
             affinity == "strict_fail_fast",
             rank,
             chain,
+            None if run_timeout is None else seconds("run_timeout", run_timeout),
         )

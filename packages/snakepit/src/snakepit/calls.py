@@ -100,6 +100,7 @@ class Call:
         "_asyncio_future_blocking",
         "_context",
         "_error",
+        "_total_deadline",
         "_value",
         "_waiter",
         "_wakeups",
@@ -115,6 +116,7 @@ class Call:
         "priority",
         "queue_deadline",
         "ran_s",
+        "run_limit",
         "session_id",
         "started_at",
         "state",
@@ -144,6 +146,7 @@ class Call:
         fail_fast: bool = False,
         priority: int = NORMAL_PRIORITY,
         chain: tuple[HostCall, ...] = (),
+        run_limit: float | None = None,
     ) -> None:
         self.command = command
         self.args = args
@@ -163,6 +166,9 @@ class Call:
         self.priority = priority
         #: The host calls this one is nested in, innermost last.
         self.chain = chain
+        #: Seconds it may run once it has started.
+        self.run_limit = run_limit
+        self._total_deadline = deadline
         self.state = _NEW
         self.outcome: CallOutcome | None = None
         #: The worker's own call on whose behalf this one is made. It then runs in the slot of the
@@ -220,9 +226,23 @@ class Call:
         """What it is answered with, until the caller has it."""
         return self._error
 
+    def limit_run(self, now: float) -> None:
+        """It starts now: its deadline comes with the end of ``run_limit``, or before."""
+        if self.run_limit is not None:
+            ends = now + self.run_limit
+            total = self._total_deadline
+            self.deadline = ends if total is None else min(ends, total)
+
+    @property
+    def has_overrun(self) -> bool:
+        """Whether it is ``run_limit`` that sets its deadline."""
+        return self.run_limit is not None and self.deadline != self._total_deadline
+
     def recall(self) -> None:
         """Back to the queue: its worker has not started it."""
         self.apply(CallEvent.RECALL)
+        if self.run_limit is not None:
+            self.deadline = self._total_deadline
         self.started_at = None
         self.worker_id = None
 

@@ -58,6 +58,8 @@ def timeout_error(call: Call, now: float) -> CallTimeout | QueueTimeout:
         )
     limit: LimitName = "total"
     timeout_s = (call.deadline or now) - call.submitted_at
+    if call.has_overrun:
+        limit, timeout_s = "run", call.run_limit or 0.0
     if call.stream is not None and (call.deadline is None or call.deadline > now):
         limit, timeout_s = "stream_idle", call.stream.idle_limit or 0.0
     error = CallTimeout.of(

@@ -126,6 +126,9 @@ class Dispatcher:
         call.apply(_START)
         call.started_at = now
         self.running.add(call)
+        if call.run_limit is not None:
+            call.limit_run(now)
+            self._watch(call, now)
         try:
             if self.quarantine.suspects:  # perhaps since it was queued
                 self.quarantine.require_harmless(call, now)

@@ -256,14 +256,14 @@ class ResourceLimitExceeded(_WorkerDeath):
 
 # --- call: one call failed -----------------------------------------------------------------------
 
-LimitName = Literal["queue", "total", "stream_idle"]
+LimitName = Literal["queue", "run", "total", "stream_idle"]
 
 
 class CallTimeout(CallError, TimeoutError):
     """The call's time was over and its work was stopped; allow more time or do less in a call.
 
-    ``limit`` is the limit that fired: "queue" (waiting for a worker), "total" (the call's whole
-    budget) or "stream_idle" (too long between two items of a stream).
+    ``limit`` is the limit that fired: "queue" (waiting for a worker), "run" (in the worker),
+    "total" (the call's whole budget) or "stream_idle" (too long between two items of a stream).
     """
 
     code = "call_timeout"

@@ -35,8 +35,8 @@ _THREAD_LIMITS = (
     "VECLIB_MAXIMUM_THREADS",
 )
 
-#: Starts a process in a tree with the descriptors given, and returns its pid.
-StartProcess = Callable[[ProcessTree, tuple[int, ...]], Awaitable[int]]
+#: Starts a process in a tree with these ends of its channels, and returns its pid.
+StartProcess = Callable[[ProcessTree, WorkerEnds], Awaitable[int]]
 
 
 class ProcessAdapter:
@@ -106,7 +106,7 @@ class ProcessAdapter:
         began_at = time.monotonic()
         try:
             try:
-                pid = await start(tree, worker_ends.fds)
+                pid = await start(tree, worker_ends)
                 tree.guard(pid, worker_ends.mark, spec.cancel_grace + _BACKSTOP_DELAY)
             finally:
                 worker_ends.close()

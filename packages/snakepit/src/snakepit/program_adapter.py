@@ -11,6 +11,7 @@ from typing import Any
 from snakepit.adapter import WorkerSpec
 from snakepit.errors import ConfigurationError, VersionMismatch, WorkerStartFailed
 from snakepit.limits import ResourceLimits
+from snakepit.link.channels import WorkerEnds
 from snakepit.link.handshake import WorkerConfig
 from snakepit.link.worker import WorkerProcess
 from snakepit.process_adapter import ProcessAdapter, require_texts
@@ -81,12 +82,12 @@ class ProgramAdapter(ProcessAdapter):
             sys_path=None,
         )
 
-        async def start(tree: ProcessTree, fds: tuple[int, ...]) -> int:
+        async def start(tree: ProcessTree, ends: WorkerEnds) -> int:
             return await tree.spawn(
                 [self._program, *self._command[1:]],
                 env=environment,
                 cwd=self._folder,
-                fds=fds,
+                fds=ends.fds,
                 limits=None if self._limits is None else self._limits.to_wire(),
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from snakepit.adapter import WorkerSpec
 from snakepit.devices import Devices, DeviceSlots
 from snakepit.errors import ConfigurationError, WorkerStartFailed
 from snakepit.limits import ResourceLimits
+from snakepit.link.channels import HostEnds, WorkerEnds, open_channels
 from snakepit.link.handshake import WorkerConfig
 from snakepit.link.worker import WorkerProcess
 from snakepit.options import instance_or_none
@@ -23,6 +25,7 @@ from snakepit.processes.spec import ProcessSpec
 from snakepit.processes.template_client import TemplateLost, UnsafeToFork
 from snakepit.processes.templates import SharedTemplate
 from snakepit.processes.tree import ProcessTree
+from snakepit.wire.codec import encode
 from snakepit.worker.target import split_target
 
 # Of the code, over all adapters: templates of different ones are never shared.
@@ -47,18 +50,21 @@ class PythonAdapter(ProcessAdapter):
             with ``config``.
         config: keyword arguments for the class; plain data.
         preload: further modules the template imports.
+        warm_config: keyword arguments for ``warm()``; plain data.
         env: variables added to the environment that workers inherit.
         withhold: variables they do not inherit, as patterns such as ``"*_API_KEY"``; ``("*",)``
             withholds all.
         python: another interpreter, in whose environment snakepit is installed; the host's own by
             default, whose ``sys.path`` the workers get too.
         start: ``"template"`` or ``"spawn"``.
+        output: where what the workers' code prints goes. ``"log"``: to logging, and its last lines
+            into the error of a crash. ``"inherit"``: to this process's own stdout and stderr.
         limits: what each worker may use; by default as much as this process.
         devices: the accelerators that workers are given, each its own or a share.
 
     Raises:
         ConfigurationError: an argument is wrong; nothing was started.
-        EncodeError: ``config`` holds a value that can't travel to the workers.
+        EncodeError: ``config`` or ``warm_config`` holds a value that can't travel.
 
     Example::
 
@@ -71,20 +77,24 @@ class PythonAdapter(ProcessAdapter):
         *,
         config: Mapping[str, Any] | None = None,
         preload: Sequence[str] = (),
+        warm_config: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
         withhold: Sequence[str] = (),
         python: str | os.PathLike[str] | None = None,
         start: Literal["template", "spawn"] = "template",
+        output: Literal["log", "inherit"] = "log",
         limits: ResourceLimits | None = None,
         devices: Devices | None = None,
     ) -> None:
         split_target(target)
-        if start not in ("template", "spawn"):
-            raise ConfigurationError(f"start is {start!r}; it has to be 'template' or 'spawn'")
+        _require_one_of("start", start, ("template", "spawn"))
+        _require_one_of("output", output, ("log", "inherit"))
         require_texts("preload", preload)
         super().__init__(config=config, env=env, withhold=withhold, limits=limits)
         self._target = target
         self._preload = tuple(preload)
+        self._warm_config = encode(dict(warm_config or {}), root="warm_config")
+        self._streams = _open_streams() if output == "inherit" else {}
         self._python = None if python is None else _executable(python)
         self._may_fork = start == "template" and IS_LINUX
         self._forks = self._may_fork
@@ -148,7 +158,7 @@ class PythonAdapter(ProcessAdapter):
     ) -> WorkerProcess:
         config = WorkerConfig(
             target=self._target,
-            config=self._config,
+            config=self._new_config(),
             concurrency=spec.concurrency,
             spin=spec.spin,
             sys_path=process_spec.sys_path(),
@@ -158,6 +168,17 @@ class PythonAdapter(ProcessAdapter):
         )
         start = functools.partial(self._start_process, process_spec)
         return await self._start_connected(spec, config, start)
+
+    def _new_config(self) -> Mapping[str, Any]:
+        """The arguments with which one worker constructs the class."""
+        return self._config
+
+    def _open_channels(self) -> tuple[HostEnds, WorkerEnds]:
+        return open_channels(self._inherited())
+
+    def _inherited(self) -> Mapping[int, int]:
+        """What workers get of this process's descriptors, by the numbers they have there."""
+        return self._streams
 
     async def reload(self) -> None:
         """Have the workers that start from now on see the code as it is now; the pool calls this.
@@ -196,9 +217,7 @@ class PythonAdapter(ProcessAdapter):
             self._template = None
         await super()._release_processes()
 
-    async def _start_process(
-        self, spec: ProcessSpec, tree: ProcessTree, fds: tuple[int, ...]
-    ) -> int:
+    async def _start_process(self, spec: ProcessSpec, tree: ProcessTree, ends: WorkerEnds) -> int:
         if self._forks:
             if self._template is None:
                 self._template = SharedTemplate.acquire(tree, spec)
@@ -207,8 +226,9 @@ class PythonAdapter(ProcessAdapter):
             except UnsafeToFork as error:
                 self._stop_forking(error)
             else:
-                return await template.fork(fds)
-        return await tree.spawn(spec.worker_argv(), env=spec.env, cwd=spec.cwd, fds=fds)
+                return await template.fork(ends.fds, list(ends.inherited))
+        argv = spec.worker_argv(ends.inherited)
+        return await tree.spawn(argv, env=spec.env, cwd=spec.cwd, fds=ends.fds)
 
     def _stop_forking(self, reason: UnsafeToFork) -> None:
         if self._forks:
@@ -220,8 +240,29 @@ class PythonAdapter(ProcessAdapter):
         if self._devices is not None:
             environment = _ASKING_FOR_DEVICES | environment
         return ProcessSpec(
-            target=self._target, python=self._python, preload=self._preload, env=environment
+            target=self._target,
+            python=self._python,
+            preload=self._preload,
+            warm=self._warm_config,
+            env=environment,
         )
+
+
+def _open_streams() -> dict[int, int]:
+    """Which of this process's descriptors are to be stdout and stderr of a worker."""
+    streams = enumerate((sys.__stdout__, sys.__stderr__), start=1)
+    # None: it was closed when the interpreter started, and its number may be another file's by now.
+    return {
+        number: stream.fileno()
+        for number, stream in streams
+        if stream is not None and not stream.closed
+    }
+
+
+def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        listed = " or ".join(map(repr, allowed))
+        raise ConfigurationError(f"{name} is {value!r}; it has to be {listed}")
 
 
 def _executable(python: str | os.PathLike[str]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from snakepit.worker.marks import create_mark
@@ -18,17 +20,23 @@ class HostEnds(NamedTuple):
 
 
 class WorkerEnds(NamedTuple):
-    """The worker's ends, to be passed to its process and closed here."""
+    """The worker's ends, to be passed to its process and closed here.
+
+    ``inherited``: what the worker gets of this process's own descriptors, each under the number it
+    has there. If these are its stdout and stderr, only the stacks of a crash go to ``output``.
+    """
 
     data: socket.socket
     control: socket.socket
     mark: int
     output: int
+    inherited: Mapping[int, int]
 
     @property
     def fds(self) -> tuple[int, ...]:
         """Their descriptors in the order the worker expects."""
-        return self.data.fileno(), self.control.fileno(), self.mark, self.output
+        own = self.data.fileno(), self.control.fileno(), self.mark
+        return *own, *self.inherited.values(), self.output
 
     def close(self) -> None:
         """Close them: a copy in the host would hide the worker's end-of-file."""
@@ -38,10 +46,12 @@ class WorkerEnds(NamedTuple):
         os.close(self.output)
 
 
-def open_channels() -> tuple[HostEnds, WorkerEnds]:
-    """The channels of a worker to be."""
+def open_channels(
+    inherited: Mapping[int, int] = MappingProxyType({}),
+) -> tuple[HostEnds, WorkerEnds]:
+    """The channels of a worker to be; ``inherited`` as in WorkerEnds."""
     data, worker_data = socket.socketpair()
     control, worker_control = socket.socketpair()
     output, worker_output = os.pipe()
-    worker_ends = WorkerEnds(worker_data, worker_control, create_mark(), worker_output)
+    worker_ends = WorkerEnds(worker_data, worker_control, create_mark(), worker_output, inherited)
     return HostEnds(data, control, output), worker_ends

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -26,13 +26,15 @@ class ProcessSpec:
     """What a worker process is made of.
 
     ``python`` is another interpreter, with snakepit installed; None is the host's own, whose
-    ``sys.path`` the workers get. ``generation`` sets apart templates that are otherwise the same:
-    those started before and after the code was changed.
+    ``sys.path`` the workers get. ``warm``: the arguments of the ``warm`` hook, encoded.
+    ``generation`` sets apart templates that are otherwise the same: those started before and after
+    the code was changed.
     """
 
     target: str
     python: str | None = None
     preload: tuple[str, ...] = ()
+    warm: bytes
     env: dict[str, str] = field(repr=False)
     cwd: str | None = None
     generation: int = 0
@@ -50,9 +52,9 @@ class ProcessSpec:
         """The command line of a template."""
         return self._argv("snakepit.processes.template", "main")
 
-    def worker_argv(self) -> list[str]:
-        """The command line of a worker that is not forked."""
-        return self._argv("snakepit.worker.main", "main")
+    def worker_argv(self, inherited: Iterable[int]) -> list[str]:
+        """The command line of a worker that is not forked; ``inherited``: as for a fork."""
+        return self._argv("snakepit.worker.main", "main", *map(str, inherited))
 
     def sys_path(self) -> list[str] | None:
         """The module search path for the process, None for its own."""

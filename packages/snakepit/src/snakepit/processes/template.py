@@ -7,8 +7,10 @@ becomes their parent and can read how they ended, also after the template's own 
 Messages from the host::
 
     {"op": "prepare", "version": "...", "sys_path": [...] | null, "target": "pkg.mod:Class",
-     "preload": [...]}
-    {"op": "fork", "id": n, "nfds": 4}     the worker's data, control, mark and output descriptors
+     "preload": [...], "warm": "..."}      the arguments of its `warm`, encoded, in hexadecimal
+    {"op": "fork", "id": n, "inherited": [i, ...], "nfds": 4 + number of those}
+        the worker's data, control and mark descriptors, those that it inherits from the host, which
+        are to have the numbers i there, and its output
 
 and to it::
 
@@ -33,6 +35,7 @@ from snakepit.errors import VersionMismatch, error_to_wire
 from snakepit.processes.channel import Channel, ChannelClosed, Message
 from snakepit.processes.linux import die_with_parent
 from snakepit.version import __version__
+from snakepit.wire.codec import decode
 from snakepit.worker.main import WorkerDescriptors, run_worker
 from snakepit.worker.target import import_for_worker, load_target
 
@@ -68,7 +71,7 @@ def _prepare(channel: Channel, message: Message) -> None:
         target = load_target(message["target"])
         warm = getattr(target, "warm", None)
         if warm is not None:
-            warm()
+            warm(**decode(bytes.fromhex(message["warm"])))
     except BaseException as error:
         # Whatever the user's module does at import, SystemExit included, is a start failure to
         # report.
@@ -147,7 +150,7 @@ def _fork_worker(channel: Channel, message: Message, fds: list[int]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     try:
-        pid = _fork_twice(channel, fds)
+        pid = _fork_twice(channel, fds, message["inherited"])
     except OSError as error:
         channel.send({"event": "fork_failed", "id": message["id"], "error": str(error)})
     else:
@@ -157,14 +160,14 @@ def _fork_worker(channel: Channel, message: Message, fds: list[int]) -> None:
             os.close(fd)
 
 
-def _fork_twice(channel: Channel, fds: list[int]) -> int:
+def _fork_twice(channel: Channel, fds: list[int], inherited: list[int]) -> int:
     """Fork a worker that becomes the keeper's child; return its pid."""
     keeper = os.getppid()
     pid_read, pid_write = os.pipe()
     try:
         middle = os.fork()
         if middle == 0:
-            _middle(channel, fds, keeper, pid_read, pid_write)
+            _middle(channel, fds, inherited, keeper, pid_read, pid_write)
     except OSError:
         os.close(pid_read)
         raise
@@ -178,7 +181,14 @@ def _fork_twice(channel: Channel, fds: list[int]) -> int:
     return int(answer)
 
 
-def _middle(channel: Channel, fds: list[int], keeper: int, pid_read: int, pid_write: int) -> None:
+def _middle(
+    channel: Channel,
+    fds: list[int],
+    inherited: list[int],
+    keeper: int,
+    pid_read: int,
+    pid_write: int,
+) -> None:
     try:
         middle = os.getpid()
         pid = os.fork()
@@ -186,14 +196,14 @@ def _middle(channel: Channel, fds: list[int], keeper: int, pid_read: int, pid_wr
             os.close(pid_read)
             os.close(pid_write)
             channel.close()
-            _become_worker(fds, keeper, middle)
+            _become_worker(fds, inherited, keeper, middle)
         os.write(pid_write, str(pid).encode())
     finally:
         os._exit(0)
 
 
-def _become_worker(fds: list[int], keeper: int, middle: int) -> None:
-    data, control, mark, output = fds
+def _become_worker(fds: list[int], inherited: list[int], keeper: int, middle: int) -> None:
+    data, control, mark, *others, output = fds
     die_with_parent(keeper, through=middle)
     os.setpgid(0, 0)
     os.dup2(output, 1, inheritable=True)
@@ -201,7 +211,7 @@ def _become_worker(fds: list[int], keeper: int, middle: int) -> None:
     os.close(output)
     gc.enable()
     _reseed()
-    run_worker(WorkerDescriptors(data, control, mark))
+    run_worker(WorkerDescriptors(data, control, mark, dict(zip(inherited, others, strict=True))))
 
 
 def _reseed() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 from snakepit.errors import WorkerStartFailed, error_from_wire
@@ -97,12 +98,15 @@ class TemplateProcess:
                 "sys_path": self._spec.sys_path(),
                 "target": self._spec.target,
                 "preload": list(self._spec.preload),
+                "warm": self._spec.warm.hex(),
             }
         )
         await self._prepared
 
-    async def fork(self, fds: tuple[int, ...]) -> int:
+    async def fork(self, fds: tuple[int, ...], inherited: Sequence[int]) -> int:
         """Fork a worker that owns duplicates of ``fds``; return its pid.
+
+        ``inherited``: the numbers that those are to have that it inherits from this process.
 
         Raises:
             WorkerStartFailed: the fork failed.
@@ -112,7 +116,8 @@ class TemplateProcess:
         future: asyncio.Future[int] = self._loop.create_future()
         self._forking[number] = future
         try:
-            self._channel.send({"op": "fork", "id": number}, fds)
+            message = {"op": "fork", "id": number, "inherited": list(inherited)}
+            self._channel.send(message, fds)
             while not future.done():
                 answers = self._answers
                 await asyncio.wait([future], timeout=_FORK_PATIENCE)

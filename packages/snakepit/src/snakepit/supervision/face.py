@@ -61,6 +61,18 @@ class SupervisedPool(ABC):
         self._require_own_process()
         return self._workforce.recycle(worker_id, "it was asked for")
 
+    def reset_restarts(self) -> None:
+        """Forget how many workers have failed in a row, and start those that are missing for it.
+
+        For a pool whose workers die of what they are asked to do, and that is to go on all the
+        same; or that has given up (PoolBroken), once the cause is corrected.
+
+        Example::
+
+            pool.reset_restarts()
+        """
+        self._workforce.reset_restarts()
+
     async def dump_stacks(self, worker_id: str) -> str:
         """The Python stacks of all threads of a worker, as text, whatever it does: also while it
         runs a command, or C code that holds the interpreter's lock. The worker goes on undisturbed.

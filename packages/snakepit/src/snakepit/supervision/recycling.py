@@ -19,7 +19,7 @@ class RecyclePolicy:
 
     The successor is started first; only when it is ready does the old worker get no more calls. It
     ends when those it has are done. So no call is lost and there are never fewer workers than the
-    pool's size; a limit may be passed by what a worker does meanwhile.
+    pool's size; a limit may be passed by what a worker does meanwhile, unless it is ``exact``.
 
     Args:
         max_calls: calls that a worker ends, however they end.
@@ -28,6 +28,9 @@ class RecyclePolicy:
         max_memory: bytes of its private memory (on Linux: private pages and swap of
             ``/proc/<pid>/smaps_rollup``), which leaves out what it shares with its template. It is
             looked at between calls; in a worker that serves several calls at a time, at intervals.
+        exact: after ``max_calls`` a worker gets no more, and only then its successor is started, so
+            that there is one worker less for a moment. (In a pool that sends calls ahead, or runs
+            several at a time, those that a worker has then are run beyond the limit.)
 
     Raises:
         ConfigurationError: a value is impossible.
@@ -40,6 +43,7 @@ class RecyclePolicy:
     max_calls: int | None = None
     max_age: float | timedelta | None = None
     max_memory: int | None = None
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if self.max_calls is not None:

@@ -80,3 +80,10 @@ class Roster:
         is_to_stay = member.standing is Standing.SERVING
         bound = sessions.get(worker_id, 0)
         return is_to_stay, member.worker.in_flight, bound, -member.started_at
+
+
+def current_task() -> asyncio.Task[Any]:
+    """The task that starts a worker."""
+    task = asyncio.current_task()
+    assert task is not None, "starts are tasks"
+    return task

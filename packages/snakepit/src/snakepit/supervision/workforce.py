@@ -29,7 +29,7 @@ from snakepit.supervision.monitor import Answering, Monitor, kill_hung
 from snakepit.supervision.owner import WorkforceOwner
 from snakepit.supervision.recycling import RecyclePolicy
 from snakepit.supervision.restarts import RestartBudget
-from snakepit.supervision.roster import Roster
+from snakepit.supervision.roster import Roster, current_task
 from snakepit.supervision.staffing import Staff, moves
 from snakepit.telemetry import bus
 from snakepit.wakeups import WakeUps
@@ -91,7 +91,7 @@ class Workforce:
         self._recycling = _turns(sizing)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopping = False
-        self._owner: WorkforceOwner | None = None
+        self._owner: WorkforceOwner  # from the start on; nothing happens before
         # Looked at for every call.
         self.workers = self.roster.workers
         self.members = self.roster.members
@@ -153,7 +153,7 @@ class Workforce:
     async def _start_worker(self) -> str:
         """Start one that counts as coming until it is up; return its id."""
         member = await self._bring_up()
-        self.roster.starts.pop(_current_task(), None)
+        self.roster.starts.pop(current_task(), None)
         self._enlist(member)
         return member.worker.worker_id
 
@@ -220,7 +220,7 @@ class Workforce:
 
     def _staff(self) -> Staff:
         sessions: Mapping[str, int] = {}
-        if self._owner is not None and self.roster.serving > self.size:
+        if self.roster.serving > self.size:
             sessions = self._owner.sessions_by_worker()
         return self.roster.staff(size=self.size, spares=self.sizing.spares, sessions=sessions)
 
@@ -228,8 +228,7 @@ class Workforce:
         member = self.members.get(worker_id)
         if member is not None and member.standing is Standing.SPARE:
             member.standing = Standing.SERVING
-            if self._owner is not None:
-                self._owner.worker_ready(worker_id)
+            self._owner.worker_ready(worker_id)
 
     def _start_later(self, delay: float, replacing: bool) -> None:
         """Start a worker in the background, after ``delay`` seconds."""
@@ -245,13 +244,19 @@ class Workforce:
             if bus.listening and replacing:
                 events.restarted(self.name, worker_id, delay)
         except Exception as error:  # a custom adapter may raise anything
-            self.roster.starts.pop(_current_task(), None)
+            self.roster.starts.pop(current_task(), None)
             logger.warning("pool %s: a worker did not start: %s", self.name, error)
             if self.roster.serving >= self.sizing.min:
                 # It was to be one more than there have to be: no reason to give up, or to hurry.
                 self.settle(_GROW_AGAIN)
             else:
                 self._fill(self.budget.record_failure(time.monotonic()), error)
+
+    def reset_restarts(self) -> None:
+        """Forget the failures so far; start the workers that are missing because of them."""
+        self.budget.record_success()
+        self.broken = None
+        self.settle(replacing=True)
 
     def _fill(self, delay: float, error: Exception | None = None) -> None:
         """Start the workers that are missing, unless that has failed too often."""
@@ -266,8 +271,7 @@ class Workforce:
         self.broken = error
         if bus.listening:
             events.broken(self.name, self.budget.failures, error)
-        if self._owner is not None:
-            self._owner.workforce_broken(error)
+        self._owner.workforce_broken(error)
 
     def _in_background(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         task = asyncio.get_running_loop().create_task(work)
@@ -286,32 +290,28 @@ class Workforce:
         if interrupted:
             self.retire(worker_id, "recycled: a call of it was broken off")
         elif member.completed >= self._max_calls:
-            self.recycle(worker_id, f"it has ended {member.completed} calls")
+            self._end_service(worker_id, member)
         elif member.is_probe_due:
             self.monitor.probe(worker_id, member)  # before its next call starts
-        if self._owner is not None:
-            self._owner.call_ended(call)
+        self._owner.call_ended(call)
         if member.standing is not _SERVING:
             self._end_if_unwanted(worker_id, member)
 
     def calls_recalled(self, worker_id: str, calls: Sequence[Call]) -> None:
         """Pass on the calls that a worker will not start; it may be unwanted without them."""
-        if self._owner is not None:
-            self._owner.calls_recalled(worker_id, calls)
+        self._owner.calls_recalled(worker_id, calls)
         member = self.members.get(worker_id)
         if member is not None and member.standing is not Standing.SERVING:
             self._end_if_unwanted(worker_id, member)
 
     def calls_crashed(self, calls: Sequence[Call], error: WorkerError) -> None:
         """Pass on which calls may have killed a worker."""
-        if self._owner is not None:
-            self._owner.calls_crashed(calls, error)
+        self._owner.calls_crashed(calls, error)
 
     def worker_dying(self, worker_id: str) -> None:
         """See to it that no slot freed by the death gets a call."""
         self.members[worker_id].is_dying = True
-        if self._owner is not None:
-            self._owner.worker_leaving(worker_id)
+        self._owner.worker_leaving(worker_id)
 
     def worker_lost(self, worker_id: str, error: WorkerError) -> None:
         """Replace a worker that died."""
@@ -321,9 +321,8 @@ class Workforce:
         member.gone.set()
         if member.timer is not None:
             member.timer.cancel()
-        if self._owner is not None:
-            self._owner.worker_gone(worker_id)
-        if self.broken is not None and not self.workers and self._owner is not None:
+        self._owner.worker_gone(worker_id)
+        if self.broken is not None and not self.workers:
             self._owner.workforce_broken(self.broken)
         standing, member.standing = member.standing, Standing.GONE
         planned = self._stopping or standing.is_leaving
@@ -374,6 +373,15 @@ class Workforce:
         member.standing = Standing.SUCCEEDED
         return self._in_background(self._succeed(worker_id, member, reason))
 
+    def _end_service(self, worker_id: str, member: Member) -> None:
+        """Replace a worker that has ended as many calls as it may."""
+        reason = f"it has ended {member.completed} calls"
+        if not self._policy.exact:
+            self.recycle(worker_id, reason)
+        elif member.standing is _SERVING and not self._stopping:
+            self._recycle_now(worker_id, reason)
+            self.settle()
+
     async def reload(self) -> None:
         """Replace all workers by ones with the code as it is now, each one's successor first.
 
@@ -419,7 +427,7 @@ class Workforce:
 
     async def _bring_up_successor(self, worker_id: str, member: Member, reason: str) -> Member:
         """Start the successor; where there is no room for both, when the other has ended."""
-        task = _current_task()
+        task = current_task()
         self.roster.starts[task] = member
         try:
             if (room := self.roster.room) is not None and room < 0:
@@ -469,8 +477,7 @@ class Workforce:
             return
         logger.info("pool %s: worker %s %s", self.name, worker_id, reason)
         member.standing = standing
-        if self._owner is not None:
-            self._owner.worker_leaving(worker_id)
+        self._owner.worker_leaving(worker_id)
         member.worker.recall(0.0)
         self._end_if_unwanted(worker_id, member, reason)
 
@@ -490,9 +497,3 @@ class Workforce:
 def _turns(sizing: Sizing) -> asyncio.Semaphore:
     """What lets a part of the workers be recycled at a time."""
     return asyncio.Semaphore(max(1, sizing.most // _RECYCLED_AT_ONCE))
-
-
-def _current_task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    assert task is not None, "starts are tasks"
-    return task

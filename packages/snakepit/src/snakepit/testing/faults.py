@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 from types import TracebackType
@@ -245,8 +245,9 @@ class _FaultySpec(ProcessSpec):
     def template_argv(self) -> list[str]:
         return self._argv("snakepit.testing.faulty_worker", "template_main", self.plan)
 
-    def worker_argv(self) -> list[str]:
-        return self._argv("snakepit.testing.faulty_worker", "worker_main", self.plan)
+    def worker_argv(self, inherited: Iterable[int]) -> list[str]:
+        entry = "snakepit.testing.faulty_worker", "worker_main"
+        return self._argv(*entry, self.plan, *map(str, inherited))
 
 
 class FaultyAdapter(PythonAdapter):

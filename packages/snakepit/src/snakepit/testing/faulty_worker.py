@@ -39,10 +39,10 @@ class FaultRaised(RuntimeError):
     """What ``Action.RAISE`` raises."""
 
 
-def worker_main(plan: str) -> None:
+def worker_main(plan: str, *inherited: str) -> None:
     """Run a worker that was not forked, with the faults of ``plan``."""
     _install(plan)
-    worker_entry.main()
+    worker_entry.main(*inherited)
 
 
 def template_main(plan: str) -> None:

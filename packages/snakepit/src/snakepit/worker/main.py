@@ -10,7 +10,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from snakepit.errors import ProtocolError, error_to_wire
 from snakepit.version import __version__
@@ -31,20 +31,27 @@ from snakepit.worker.stacks import dump_stacks_before, dump_stacks_on_demand
 from snakepit.worker.target import load_target
 from snakepit.worker.telemetry import EventForwarder
 
+_STDERR: Final = 2
+
 
 class WorkerDescriptors(NamedTuple):
-    """What a worker is born with, besides its standard streams: its ends of the channels, and its
-    deadline mark.
+    """What a worker is born with, besides its standard streams: its ends of the channels, its
+    deadline mark, and what it inherits of the host's own, by the numbers that these are to have.
     """
 
     data: int
     control: int
     mark: int
+    inherited: Mapping[int, int]
 
 
-def main() -> NoReturn:
-    """The program of a worker that is spawned, with its descriptors from 3 on."""
-    run_worker(WorkerDescriptors(3, 4, 5))
+def main(*numbers: str) -> NoReturn:
+    """The program of a worker that is spawned, with its descriptors from 3 on.
+
+    ``numbers`` are those that the inherited ones are to have, which follow.
+    """
+    inherited = {int(number): fd for fd, number in enumerate(numbers, start=6)}
+    run_worker(WorkerDescriptors(3, 4, 5, inherited))
 
 
 def run_worker(descriptors: WorkerDescriptors) -> NoReturn:
@@ -70,6 +77,7 @@ def _serve(descriptors: WorkerDescriptors) -> int:
     os.environ[WORKER_VARIABLE] = str(os.getpid())
     mark_deadlines(DeadlineMark(descriptors.mark))
     stacks = dump_stacks_on_demand()
+    _inherit(descriptors.inherited)
     port = Port(socket.socket(fileno=descriptors.data))
     config = _handshake(port, stacks)
     forwarder = EventForwarder()
@@ -101,6 +109,13 @@ def _serve(descriptors: WorkerDescriptors) -> int:
         close()
     forwarder.flush()
     return 0
+
+
+def _inherit(descriptors: Mapping[int, int]) -> None:
+    """Put what comes from the host to its place."""
+    for number, fd in descriptors.items():
+        os.dup2(fd, number, inheritable=number <= _STDERR)
+        os.close(fd)
 
 
 def _limit_resources(limits: Mapping[str, Any]) -> None:

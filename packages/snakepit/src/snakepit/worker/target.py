@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from importlib import import_module
 from types import ModuleType
 
@@ -23,13 +25,20 @@ def import_is_running() -> bool:
     return _imports.running
 
 
-def import_for_worker(module: str) -> ModuleType:
-    """Import a module in a template or a worker; what it runs meanwhile must not start pools."""
-    _imports.running = True
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Import in a template or a worker what it needs; what runs meanwhile must not start pools."""
+    before, _imports.running = _imports.running, True
     try:
-        return import_module(module)
+        yield
     finally:
-        _imports.running = False
+        _imports.running = before
+
+
+def import_for_worker(module: str) -> ModuleType:
+    """Import a module in a template or a worker."""
+    with importing():
+        return import_module(module)
 
 
 def split_target(target: str) -> tuple[str, str]:

@@ -8,13 +8,13 @@ import threading
 
 import pytest
 
-from dspex.errors import ConfigurationError, PoolClosed
-from dspex.loop_thread import LoopThread, _Call
+from snakepit.errors import ConfigurationError, PoolClosed
+from snakepit.loop_thread import LoopThread, _Call
 
 
 @pytest.fixture
 def loop():  # type: ignore[no-untyped-def]
-    thread = LoopThread("test-loop")
+    thread = LoopThread("test-loop", owner="client")
     yield thread
     thread.stop()
 
@@ -76,7 +76,7 @@ async def test_a_call_cancelled_before_it_began_never_runs() -> None:
     async def work() -> None:
         began.append(True)
 
-    call = _Call(asyncio.get_running_loop(), work())
+    call = _Call(asyncio.get_running_loop(), work(), "client")
     call.cancel()
     call.start()
     await asyncio.sleep(0)

@@ -1,26 +1,31 @@
-"""One event loop in one thread, for callers that have none: what the synchronous face runs on."""
+"""One event loop in one thread, for callers that have none: what synchronous faces run on."""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any, Generic, TypeVar
 
-from dspex.errors import ConfigurationError, PoolClosed
+from snakepit.errors import ConfigurationError, PoolClosed
 
 T = TypeVar("T")
 
 
 class _Call(Generic[T]):
-    """One coroutine on its way to the loop; all but `result` is touched on the loop's thread."""
+    """One coroutine on its way to the loop; all but ``result`` is touched on the loop's thread."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], owner: str
+    ) -> None:
         self.result: concurrent.futures.Future[T] = concurrent.futures.Future()
         self._loop = loop
         self._work = work
+        self._owner = owner
         self._task: asyncio.Task[T] | None = None
         self._cancelled = False
 
@@ -38,7 +43,9 @@ class _Call(Generic[T]):
 
     def _ended(self, task: asyncio.Task[T]) -> None:
         if task.cancelled():
-            error: BaseException | None = PoolClosed("the client was closed while this call ran")
+            error: BaseException | None = PoolClosed(
+                f"the {self._owner} was closed while this call ran"
+            )
         else:
             error = task.exception()
         if error is None:
@@ -48,22 +55,27 @@ class _Call(Generic[T]):
 
 
 class LoopThread:
-    """An event loop that runs in a daemon thread of its own until `stop()`.
+    """An event loop that runs in a daemon thread of its own until ``stop()``.
 
     The thread is a daemon because the interpreter joins other threads *before* it runs the exit
-    handlers, and it is such a handler that closes a forgotten client.
+    handlers, and it is such a handler that closes a forgotten owner.
+
+    Args:
+        name: the thread's name.
+        owner: what the owner is called in errors, such as "client".
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, owner: str) -> None:
+        self._owner = owner
         self._loop = asyncio.new_event_loop()
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` on the loop and wait for its result; an interrupt of the wait cancels it.
+        """Run ``work`` on the loop and wait for its result; an interrupt of the wait cancels it.
 
-        The context variables of the caller hold inside `work`, so that a call made by a host
+        The context variables of the caller hold inside ``work``, so that a call made by a host
         function is known as a part of the call that it serves.
 
         Raises:
@@ -75,7 +87,7 @@ class LoopThread:
         except BaseException:
             work.close()
             raise
-        call = _Call(self._loop, work)
+        call = _Call(self._loop, work, self._owner)
         try:
             # An interrupt may come in the middle of this, too: it is the call that is cancelled,
             # whether or not it has begun.
@@ -86,14 +98,25 @@ class LoopThread:
                 self._loop.call_soon_threadsafe(call.cancel)
 
     def start_soon(self, work: Coroutine[Any, Any, object]) -> None:
-        """Run `work` without waiting for it; for finalizers, which may run on any thread."""
+        """Run ``work`` without waiting for it; for finalizers, which may run on any thread."""
         asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Run ``callback`` in the loop's next turn, in a context of its own; from any thread. Not
+        when the loop has stopped.
+        """
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback, context=Context())
 
     def stop(self) -> None:
         """Stop the loop; waits for the thread unless it is the one that calls. Idempotent."""
         if not self.usable or self._loop.is_closed():
             return
         self._loop.call_soon_threadsafe(self._loop.stop)
+        self.join()
+
+    def join(self) -> None:
+        """Wait until the loop has stopped, unless it is the loop's own thread that calls."""
         if not self.is_current:
             self._thread.join()
 
@@ -110,16 +133,16 @@ class LoopThread:
     def _refuse_misuse(self) -> None:
         if not self.usable:
             raise ConfigurationError(
-                "this client was made before a fork and its threads are not in this process; "
-                "make a new Client in the child"
+                f"this {self._owner} was made before a fork and its threads are not in this "
+                "process; make a new one in the child"
             )
         if self.is_current:
             raise ConfigurationError(
-                "a synchronous call from the client's own event loop would wait for itself; in an "
-                "async tool use AsyncClient, or register the tool as a plain function"
+                f"a synchronous call from the {self._owner}'s own event loop would wait for "
+                "itself; await the asynchronous one there, or call from a plain function"
             )
         if self._loop.is_closed() or not self._thread.is_alive():
-            raise PoolClosed("the client is closed; make a new one")
+            raise PoolClosed(f"the {self._owner} is closed; make a new one")
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
