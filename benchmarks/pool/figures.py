@@ -19,6 +19,7 @@ VARIANTS: Final = {
     "snakepit_handler": ("snakepit", "handler"),
     "snakepit_opentelemetry": ("snakepit", "opentelemetry"),
     "snakepit_connection": ("snakepit", "connection"),
+    "snakepit_executor": ("snakepit", "executor"),
     "ppe_preloaded": ("ppe", "preloaded"),
 }
 #: Where a contender's headline figures come from, best first: what is pinned is most repeatable.

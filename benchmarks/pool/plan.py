@@ -12,6 +12,8 @@ from benchmarks.pool.session import ONE_CORE, SPLIT, UNPINNED
 from benchmarks.pool.turns import Section
 
 OURS: Final = ("snakepit", "snakepit_no_spin", "snakepit_no_look_ahead")
+# The standard executor's interface, and its pickles, on our workers.
+_OUR_EXECUTOR: Final = "snakepit_executor"
 _LISTENED: Final = ("snakepit_handler", "snakepit_opentelemetry")
 # Ray's own processes are never idle, so it is not there while the others are measured.
 _LIGHT_PEERS: Final = tuple(peer for peer in PEERS if peer != "ray")
@@ -19,16 +21,22 @@ _ASYNC_PEERS: Final = ("xoscar",)
 
 _Turns = Sequence[tuple[str, Sequence[str]]]
 _CALLS: Final[_Turns] = (
-    ("latency", ("limit", "asyncio_echo", *OURS, *_LISTENED, "snakepit_connection", *_LIGHT_PEERS)),
-    ("rps_sync", (*OURS, *_LISTENED, *_LIGHT_PEERS)),
+    (
+        "latency",
+        (
+            *("limit", "asyncio_echo", *OURS, *_LISTENED, "snakepit_connection", _OUR_EXECUTOR),
+            *_LIGHT_PEERS,
+        ),
+    ),
+    ("rps_sync", (*OURS, *_LISTENED, _OUR_EXECUTOR, *_LIGHT_PEERS)),
     ("rps_async", (*OURS, *_ASYNC_PEERS)),
     ("behind_slow", ("snakepit", "snakepit_no_look_ahead")),
     ("batching", ("snakepit",)),
 )
 _ARRAYS: Final[_Turns] = (
     ("memcpy", ("limit",)),
-    ("array_in", ("snakepit", *_LIGHT_PEERS)),
-    ("array_echo", ("snakepit", *_LIGHT_PEERS)),
+    ("array_in", ("snakepit", _OUR_EXECUTOR, *_LIGHT_PEERS)),
+    ("array_echo", ("snakepit", _OUR_EXECUTOR, *_LIGHT_PEERS)),
 )
 
 

@@ -33,6 +33,7 @@ _TITLES: Final = {
     "handler": "snakepit, no spinning, a handler for all events",
     "opentelemetry": "snakepit, no spinning, OpenTelemetry",
     "connection": "snakepit, one worker without a pool",
+    "executor": "snakepit.ProcessPoolExecutor",
     "preloaded": "ppe, fork server with DSPy",
 }
 

@@ -21,6 +21,7 @@ HOST_NEVER_LOADS = {
 SNAKEPIT_LOADS = {"msgpack", "snakepit"}
 # What an extra installs, and the one file that may import it.
 SNAKEPIT_MAY_IMPORT = {
+    "packages/snakepit/src/snakepit/executor/joblib_backend.py": {"joblib"},
     "packages/snakepit/src/snakepit/hardware/nvml.py": {"pynvml"},
     "packages/snakepit/src/snakepit/telemetry/opentelemetry.py": {"opentelemetry"},
 }

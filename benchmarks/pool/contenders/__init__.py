@@ -20,6 +20,7 @@ CONTENDERS: Final[dict[str, tuple[str, dict[str, object]]]] = {
     "snakepit_handler": ("snakepit_listened:HandlerContender", {"spin": 0}),
     "snakepit_opentelemetry": ("snakepit_listened:OpenTelemetryContender", {"spin": 0}),
     "snakepit_connection": ("snakepit_pool:ConnectionContender", {}),
+    "snakepit_executor": ("executors:SnakepitContender", {}),
     "ppe": ("executors:StandardContender", {}),
     "ppe_preloaded": ("executors:PreloadedContender", {}),
     "loky": ("executors:LokyContender", {}),

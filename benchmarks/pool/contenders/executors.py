@@ -1,4 +1,4 @@
-"""The executors of the standard library, loky and pebble."""
+"""The executors of the standard library, snakepit, loky and pebble."""
 
 from __future__ import annotations
 
@@ -65,6 +65,15 @@ class PreloadedContender(Contender):
         return ExecutorPool(
             lambda: concurrent.futures.ProcessPoolExecutor(setup.size, mp_context=context)
         )
+
+
+class SnakepitContender(Contender):
+    """snakepit's own executor, used as the standard one is."""
+
+    async def open(self, setup: Setup) -> ExecutorPool:
+        import snakepit
+
+        return ExecutorPool(lambda: snakepit.ProcessPoolExecutor(setup.size))
 
 
 class LokyContender(Contender):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from snakepit.adapter import Adapter, CallOptions, WorkerSpec, validate_implementation
     from snakepit.devices import Devices
     from snakepit.errors import SnakepitError
+    from snakepit.executor.executor import ProcessPoolExecutor
     from snakepit.explain import Explanation
     from snakepit.inline.adapter import InlineAdapter
     from snakepit.limits import ResourceLimits
@@ -53,6 +54,7 @@ __all__ = [
     "InlineAdapter",
     "Pool",
     "PoolStats",
+    "ProcessPoolExecutor",
     "ProgramAdapter",
     "PythonAdapter",
     "RecyclePolicy",
@@ -89,6 +91,7 @@ _HOMES = {
     "InlineAdapter": "inline.adapter",
     "Pool": "pool",
     "PoolStats": "stats",
+    "ProcessPoolExecutor": "executor.executor",
     "ProgramAdapter": "program_adapter",
     "PythonAdapter": "python_adapter",
     "RecyclePolicy": "supervision.recycling",
