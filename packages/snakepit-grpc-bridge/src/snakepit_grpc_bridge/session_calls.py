@@ -13,6 +13,7 @@ from snakepit.errors import Outcome, SessionWorkerUnavailable
 from snakepit.options import Affinity, seconds
 from snakepit_grpc_bridge.program_pools import ProgramPools
 from snakepit_grpc_bridge.sessions import Session, SessionService
+from snakepit_grpc_bridge.telemetry import program
 from snakepit_grpc_bridge.variables.access import VariableAccess
 
 __all__ = ["SessionCall", "SessionCalls", "Timeout"]
@@ -90,9 +91,10 @@ class SessionCall:
             idle_timeout=idle_timeout,
             affinity=self.session.affinity,
         )
-        async with aclosing(items):
-            async for item in items:
-                yield item
+        with program(command, arguments, self.session.id):
+            async with aclosing(items):
+                async for item in items:
+                    yield item
 
     async def _execute(
         self,
@@ -101,14 +103,15 @@ class SessionCall:
         affinity: Affinity | None,
         idempotent: bool,
     ) -> Any:
-        return await self._pool.execute(
-            command,
-            arguments,
-            session_id=self.session.id,
-            timeout=max(self.deadline - time.monotonic(), _LEAST_TIMEOUT),
-            affinity=affinity or self.session.affinity,
-            idempotent=idempotent,
-        )
+        with program(command, arguments, self.session.id):
+            return await self._pool.execute(
+                command,
+                arguments,
+                session_id=self.session.id,
+                timeout=max(self.deadline - time.monotonic(), _LEAST_TIMEOUT),
+                affinity=affinity or self.session.affinity,
+                idempotent=idempotent,
+            )
 
 
 class SessionCalls:

@@ -25,7 +25,10 @@ __all__ = [
     "SessionRow",
     "UseRow",
     "check_session_id",
+    "ended_use",
     "isolation_option",
+    "new_use",
+    "plain_quotas",
 ]
 
 #: The application-wide session: its variables and tools are seen from every other one.
@@ -200,3 +203,19 @@ def isolation_option(value: object) -> Isolation:
         f"isolation is {value!r}; it has to be one of {get_args(Isolation)}",
         details={"option": "isolation"},
     )
+
+
+def plain_quotas(quotas: Quotas) -> dict[str, int]:
+    """Quotas as they are stored."""
+    return {"variables": quotas.variables, "bytes": quotas.bytes, "tools": quotas.tools}
+
+
+def new_use(row: SessionRow, ttl: float | None) -> UseRow:
+    """The use of a session that begins."""
+    expires = None if ttl is None else row.created + ttl
+    return UseRow(row.id, row.created, ttl, expires, None, 0, 0, 0, 0)
+
+
+def ended_use(use: UseRow, now: float) -> UseRow:
+    """What is remembered of a session that has expired."""
+    return UseRow(use.session_id, use.last_used, use.ttl, None, now, use.revision, 0, 0, 0)

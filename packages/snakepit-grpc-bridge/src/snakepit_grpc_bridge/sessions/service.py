@@ -23,6 +23,7 @@ from snakepit.options import (
     whole_number,
 )
 from snakepit.session import generate_session_id
+from snakepit.telemetry import bus
 from snakepit_grpc_bridge.errors import (
     BridgeError,
     QuotaExceeded,
@@ -43,12 +44,16 @@ from snakepit_grpc_bridge.sessions.rows import (
     SessionRow,
     UseRow,
     check_session_id,
+    ended_use,
     isolation_option,
+    new_use,
+    plain_quotas,
     session_of,
 )
 from snakepit_grpc_bridge.sessions.turns import Turns
 from snakepit_grpc_bridge.settings import DEFAULT_TTL, MAX_SESSIONS
 from snakepit_grpc_bridge.storage import ReadTransaction, Storage, Transaction
+from snakepit_grpc_bridge.telemetry import operation, session_ended
 
 __all__ = ["SessionService", "generate_temp_session_id"]
 
@@ -135,6 +140,7 @@ class SessionService:
         """The id of the application-wide session, which is always open."""
         return GLOBAL_SESSION
 
+    @operation("sessions")
     async def start(
         self,
         session_id: str | None = None,
@@ -177,10 +183,10 @@ class SessionService:
             affinity=affinity_option(affinity),
             concurrency=whole_number("concurrency", concurrency),
             isolation=isolation_option(isolation),
-            quotas=_plain(quotas or Quotas()),
+            quotas=plain_quotas(quotas or Quotas()),
             metadata=read_metadata(metadata),
         )
-        use = _new_use(row, self._ttl(ttl))
+        use = new_use(row, self._ttl(ttl))
         await self._storage.transact(lambda tx: self._create(tx, row, use))
         return session_of(row, use)
 
@@ -211,15 +217,16 @@ class SessionService:
             affinity="hint",
             concurrency=1,
             isolation="shared",
-            quotas=_plain(Quotas()),
+            quotas=plain_quotas(Quotas()),
             metadata={},
         )
-        self._temporary[session_id] = Temporary(row, _new_use(row, DEFAULT_TTL))
+        self._temporary[session_id] = Temporary(row, new_use(row, DEFAULT_TTL))
         try:
             yield session_id
         finally:
             await self.close(session_id)
 
+    @operation("sessions")
     async def close(self, session_id: str) -> bool:
         """Close a session with all that belongs to it; say whether it was open.
 
@@ -230,7 +237,7 @@ class SessionService:
         stored = await self._storage.transact(lambda tx: self._end(tx, session_id, None))
         if not stored and temporary is None:
             return False
-        await self._release(session_id)
+        await self._release(session_id, "closed")
         if session_id == GLOBAL_SESSION:
             await self.open_global()
         return True
@@ -239,6 +246,7 @@ class SessionService:
         """Remove all global variables, tools and instances."""
         await self.close(GLOBAL_SESSION)
 
+    @operation("sessions")
     async def get(self, session_id: str) -> Session:
         """Return the record of an open session. This is a use of it.
 
@@ -249,6 +257,7 @@ class SessionService:
         row, use = await self._enter(session_id)
         return session_of(row, use)
 
+    @operation("sessions")
     async def exists(self, session_id: str) -> bool:
         """Say whether the session is open. This is no use of it."""
         gate = self.gate(session_id)
@@ -258,6 +267,7 @@ class SessionService:
             return False
         return True
 
+    @operation("sessions")
     async def list(self) -> list[Session]:
         """Return the records of all open sessions, by id; the global one included."""
 
@@ -300,7 +310,7 @@ class SessionService:
         if session_id == GLOBAL_SESSION:
             return  # it does not end
         if self._held.get(session_id, incarnation) != incarnation:
-            await self._release(session_id)
+            await self._release(session_id, "another host")
         self._held[session_id] = incarnation
 
     @asynccontextmanager
@@ -350,7 +360,7 @@ class SessionService:
         while ended := await self._storage.transact(self._end_expired):
             swept += len(ended)
             for session_id in ended:
-                await self._release(session_id)
+                await self._release(session_id, "expired")
             await asyncio.sleep(0)
         await self._release_ended_elsewhere()
         await self._storage.prune(SESSION_USE.span(by="ended", stop=self._clock() - _MEMORY))
@@ -428,11 +438,11 @@ class SessionService:
             affinity="hint",
             concurrency=_MAX_SHARED,
             isolation="shared",
-            quotas=_plain(_GLOBAL_QUOTAS),
+            quotas=plain_quotas(_GLOBAL_QUOTAS),
             metadata={},
         )
         if tx.insert(SESSIONS, row):
-            tx.put(SESSION_USE, _new_use(row, None))
+            tx.put(SESSION_USE, new_use(row, None))
 
     def _end(self, tx: Transaction, session_id: str, expired: float | None) -> bool:
         """Delete a session with all it holds; one that ``expired`` is remembered for a while."""
@@ -445,7 +455,7 @@ class SessionService:
         if expired is None:
             tx.delete(SESSION_USE, session_id)
         else:
-            tx.put(SESSION_USE, _ended(use, expired))
+            tx.put(SESSION_USE, ended_use(use, expired))
         return True
 
     async def _enter(self, session_id: str) -> tuple[SessionRow, UseRow]:
@@ -463,10 +473,12 @@ class SessionService:
             row = await self._storage.read(methodcaller("get", SESSIONS, session_id))
             is_open = row is not None and row.incarnation == incarnation
             if not is_open and session_id not in self._temporary:
-                await self._release(session_id)
+                await self._release(session_id, "another host")
         self._looked_at = version
 
-    async def _release(self, session_id: str) -> None:
+    async def _release(self, session_id: str, reason: str) -> None:
+        if bus.listening:
+            session_ended(session_id, reason)
         self._held.pop(session_id, None)
         self._activity.forget(session_id)
         for hook in self._hooks:
@@ -485,16 +497,3 @@ class SessionService:
 def generate_temp_session_id() -> str:
     """Return a new random id for a session that ends with the call it is made for."""
     return "temp_session_" + secrets.token_hex(8)
-
-
-def _plain(quotas: Quotas) -> dict[str, int]:
-    return {"variables": quotas.variables, "bytes": quotas.bytes, "tools": quotas.tools}
-
-
-def _new_use(row: SessionRow, ttl: float | None) -> UseRow:
-    expires = None if ttl is None else row.created + ttl
-    return UseRow(row.id, row.created, ttl, expires, None, 0, 0, 0, 0)
-
-
-def _ended(use: UseRow, now: float) -> UseRow:
-    return UseRow(use.session_id, use.last_used, use.ttl, None, now, use.revision, 0, 0, 0)

@@ -16,6 +16,7 @@ from snakepit_grpc_bridge.metadata import read_metadata
 from snakepit_grpc_bridge.session_calls import SessionCalls
 from snakepit_grpc_bridge.sessions import GLOBAL_SESSION, SessionService
 from snakepit_grpc_bridge.storage import Storage
+from snakepit_grpc_bridge.telemetry import operation, tool_execution
 from snakepit_grpc_bridge.tools.audit import AuditLog
 from snakepit_grpc_bridge.tools.records import Tool, ToolCall
 from snakepit_grpc_bridge.tools.registry import Options, ToolRegistry
@@ -62,6 +63,7 @@ class ToolService:
 
     # --- registering -----------------------------------------------------------------------------
 
+    @operation("tools")
     async def register(
         self,
         name: str,
@@ -117,6 +119,7 @@ class ToolService:
         tool = _tool(name, session_id, schema, options, function=function)
         return await self._add(tool, replace)
 
+    @operation("tools")
     async def register_python_function(
         self,
         name: str,
@@ -153,12 +156,14 @@ class ToolService:
         schema = Schema.from_description(described)
         return await self._add(_tool(name, session_id, schema, options, path=path), replace)
 
+    @operation("tools")
     async def unregister(self, name: str, *, session_id: str | None = None) -> bool:
         """Remove a tool from that session itself; say whether there was one."""
         home = session_id or GLOBAL_SESSION
         self._runner.forget(home, name)
         return await self._registry.remove(name, home)
 
+    @operation("tools")
     async def get(self, name: str, *, session_id: str | None = None) -> Tool:
         """Return the tool that a session means by a name.
 
@@ -251,7 +256,8 @@ class ToolService:
             caller.fence()
         watch, outcome = Stopwatch(), "cancelled"
         try:
-            yield
+            with tool_execution(tool.name, session_id, tool.kind, caller.worker_id):
+                yield
             outcome = "ok"
         except SnakepitError as error:
             outcome = error.code
@@ -269,6 +275,7 @@ class ToolService:
         """
         return await self._audit.calls(session_id, limit=limit)
 
+    @operation("tools")
     async def list(self, *, session_id: str | None = None) -> Sequence[Tool]:
         """Return all tools that can be called in the session, by name."""
         visible = await self._registry.visible(session_id or GLOBAL_SESSION)

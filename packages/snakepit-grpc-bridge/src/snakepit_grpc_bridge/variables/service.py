@@ -13,6 +13,7 @@ from snakepit_grpc_bridge.metadata import read_metadata
 from snakepit_grpc_bridge.sessions import GLOBAL_SESSION
 from snakepit_grpc_bridge.sessions.gate import Gate
 from snakepit_grpc_bridge.storage import ReadTransaction
+from snakepit_grpc_bridge.telemetry import operation
 from snakepit_grpc_bridge.variables.access import VariableAccess, visible
 from snakepit_grpc_bridge.variables.explaining import Explanation, explain
 from snakepit_grpc_bridge.variables.rows import (
@@ -63,6 +64,7 @@ class VariableService:
 
     # --- creating --------------------------------------------------------------------------------
 
+    @operation("variables")
     async def create(
         self,
         session_id: str,
@@ -136,6 +138,7 @@ class VariableService:
 
     # --- reading ---------------------------------------------------------------------------------
 
+    @operation("variables")
     async def get(self, session_id: str, name: str, default: Any = _MISSING) -> Any:
         """Return a variable's value; if there is none, the default when one is given.
 
@@ -149,6 +152,7 @@ class VariableService:
             return default
         raise await self._access.missing(session_id, name)
 
+    @operation("variables")
     async def get_variable(self, session_id: str, name: str) -> Variable:
         """Return the whole record of a variable.
 
@@ -160,6 +164,7 @@ class VariableService:
             raise await self._access.missing(session_id, name)
         return self._values.variable(row)
 
+    @operation("variables")
     async def get_many(
         self, session_id: str, names: Iterable[str], default: Any = _MISSING
     ) -> dict[str, Any]:
@@ -176,11 +181,13 @@ class VariableService:
             return found
         return {name: found.get(name, default) for name in wanted}
 
+    @operation("variables")
     async def exists(self, session_id: str, name: str) -> bool:
         """Say whether reading the variable in the session would find one."""
         row = await self._access.read(session_id, lambda tx, gate: visible(tx, gate, name))
         return row is not None
 
+    @operation("variables")
     async def explain(
         self, session_id: str, name: str, *, call: Mapping[str, Any] | None = None
     ) -> Explanation:
@@ -201,6 +208,7 @@ class VariableService:
             found["call"] = call[name]
         return explain(name, found)
 
+    @operation("variables")
     async def history(
         self, session_id: str, name: str, *, limit: int = HISTORY_LIMIT
     ) -> Sequence[VariableVersion]:
@@ -232,6 +240,7 @@ class VariableService:
         names = field_names(model)
         return from_fields(model, await self.get_many(session_id, names))
 
+    @operation("variables")
     async def list(
         self,
         session_id: str,
@@ -261,6 +270,7 @@ class VariableService:
 
     # --- writing ---------------------------------------------------------------------------------
 
+    @operation("variables")
     async def set(
         self,
         session_id: str,
@@ -292,6 +302,7 @@ class VariableService:
         )
         return self._values.variable(row)
 
+    @operation("variables")
     async def put(
         self,
         session_id: str,
@@ -315,6 +326,7 @@ class VariableService:
         )
         return self._values.variable(row)
 
+    @operation("variables")
     async def update(self, session_id: str, name: str, function: Callable[[Any], Any]) -> Variable:
         """Replace the value of the session's own variable by ``function`` of it, atomically.
 
@@ -334,6 +346,7 @@ class VariableService:
 
         return self._values.variable(await self._access.write(session_id, work))
 
+    @operation("variables")
     async def update_many(
         self, session_id: str, values: Mapping[str, Any], *, atomic: bool = True
     ) -> dict[str, Variable | BridgeError]:
@@ -362,6 +375,7 @@ class VariableService:
         """Write the fields of a dataclass or pydantic model as variables, all or none of them."""
         await self.update_many(session_id, fields_of(instance))
 
+    @operation("variables")
     async def delete(
         self, session_id: str, name: str, *, expected_version: int | None = ANY_VERSION
     ) -> bool:
@@ -374,6 +388,7 @@ class VariableService:
             session_id, lambda writing: writing.delete(name, expected_version)
         )
 
+    @operation("variables")
     async def rollback(self, session_id: str, name: str, version: int) -> Variable:
         """Write the session's own variable with the value that it had in an earlier version.
 
@@ -390,6 +405,7 @@ class VariableService:
 
     # --- watching --------------------------------------------------------------------------------
 
+    @operation("variables")
     async def watch(
         self,
         session_id: str,
@@ -429,6 +445,7 @@ class VariableService:
         )
         return (None, None) if row is None else (self._values.value_of(row), row.version)
 
+    @operation("variables")
     async def commit(
         self,
         session_id: str,
