@@ -92,7 +92,7 @@ def test_wrong_usage(arguments: list[str], message: str) -> None:
     ("arguments", "code", "message"),
     [
         (["--workers", "0"], 2, "workers must be .* at least 1"),
-        (["--timeout", "-1"], 2, "timeout must be above zero"),
+        (["--timeout", "-1"], 2, "timeout is -1.0; it has to be a positive number"),
         (["--model", "embeded"], 2, "did you mean 'embedded'"),
         (["--model", "gguf:/no/such.gguf"], 2, "check the path"),
         (["--model", "gguf:/dev/null"], 2, "GGUF"),

@@ -427,8 +427,10 @@ async def test_a_platform_is_entered_once_and_closes_twice() -> None:
         os.kill(pid or 0, signal.SIGCONT)
     with pytest.raises(PoolClosed):
         await platform.start()
-    with pytest.raises(StorageUnavailable, match="or the platform"):
+    with pytest.raises(PoolClosed, match="platform is closed"):
         await platform.dspy.predict("a -> b", {"a": 1})
+    with pytest.raises(StorageUnavailable, match="or the platform"):
+        await platform.variables.list("global")
 
 
 async def test_a_failing_start_leaves_nothing_and_names_the_cause(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import until
 
 from snakepit import Pool, PythonAdapter
 from snakepit.errors import WorkerLost
@@ -29,9 +31,13 @@ asyncio.run(main())
 """
 
 
-async def test_the_last_output_of_a_death_is_that_of_its_own_call() -> None:
+async def test_the_last_output_of_a_death_is_that_of_its_own_call(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "snakepit")
     async with Pool(PythonAdapter("pool_worker:Talkative"), size=1) as pool:
         await pool.execute("say", {"text": "of another session"}, session_id="a")
+        await until(lambda: "of another session" in caplog.text, "what it printed has come")
         with pytest.raises(WorkerLost) as caught:
             await pool.execute("die", {"text": "my own words"}, session_id="b")
     assert caught.value.last_output == "my own words"

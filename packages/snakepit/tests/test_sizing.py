@@ -128,7 +128,7 @@ CAPS = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "NUMBA_NU
 async def test_25_native_threads_are_limited_to_a_share_of_the_processors_there_may_be_used(
     size: int | Sizing, share: str, start: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("snakepit.python_adapter.usable_cpus", lambda: 16)
+    monkeypatch.setattr("snakepit.process_adapter.usable_cpus", lambda: 16)
     for name in CAPS:
         monkeypatch.delenv(name, raising=False)
     async with Pool(PythonAdapter(WORKER, start=start), size=size) as pool:
@@ -139,7 +139,7 @@ async def test_25_native_threads_are_limited_to_a_share_of_the_processors_there_
 async def test_25_a_resized_pools_thread_limits_follow_with_a_reload(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("snakepit.python_adapter.usable_cpus", lambda: 16)
+    monkeypatch.setattr("snakepit.process_adapter.usable_cpus", lambda: 16)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
     async def limit() -> str:

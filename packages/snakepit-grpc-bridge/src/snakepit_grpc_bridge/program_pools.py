@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import snakepit
+from snakepit.errors import PoolClosed
 from snakepit_grpc_bridge.sessions import Session, SessionService
 
 __all__ = ["ProgramPools"]
@@ -23,14 +24,26 @@ class ProgramPools:
         self._make = make
         self.shared = make("programs", size)
         self._own: dict[str, asyncio.Task[snakepit.Pool]] = {}
+        self._open = False
         sessions.on_close(self._session_closed)
 
     async def start(self) -> None:
         """Start the shared pool."""
         await self.shared.start()
+        self._open = True
+
+    def require_open(self) -> None:
+        """Refuse a call when there is no pool to run it.
+
+        Raises:
+            PoolClosed: they are closed, or not started yet.
+        """
+        if not self._open:
+            raise PoolClosed("the platform is closed, or not started yet; make another one")
 
     async def aclose(self) -> None:
         """Let calls in flight finish for a while, then end all pools."""
+        self._open = False
         closing = [self._session_closed(session_id) for session_id in tuple(self._own)]
         await asyncio.gather(self.shared.aclose(), *closing)
 

@@ -139,8 +139,10 @@ class SessionCalls:
         Raises:
             SessionNotFound, SessionExpired: the session is not open.
             QueueTimeout: its turn did not come in time; nothing was done.
+            PoolClosed: the platform is closed, or not started yet.
         """
         budget = self._timeout if timeout is None else seconds("timeout", timeout)
+        self._pools.require_open()
         deadline = time.monotonic() + budget
         if session_id is None:
             async with (
