@@ -212,6 +212,28 @@ async def test_uses_are_written_down_before_another_host_could_miss_them(sqlite_
         assert await other.sessions.exists("shared")
 
 
+async def test_writing_uses_down_keeps_nobody_waiting_and_forgets_none() -> None:
+    async with running_state() as state:
+        sessions = [f"s-{number}" for number in range(1000)]
+        for session_id in sessions:
+            await state.sessions.start(session_id, ttl=100)
+        state.clock.now += 99
+        for session_id in sessions:
+            await state.variables.list(session_id)
+        state.clock.now += 2
+        sweep = asyncio.create_task(state.sessions.sweep())
+        turns = 0
+        while not sweep.done():
+            # Of those that are not written down yet it is known that they are used.
+            assert await state.sessions.exists(sessions[-1])
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns >= 5
+        assert await sweep == 0
+        used = {session.last_used.timestamp() for session in await state.sessions.list()}
+        assert used == {1_000_000.0, state.clock.now - 2}  # the global one and "s"; all others
+
+
 def a_tool() -> int:
     return 1
 

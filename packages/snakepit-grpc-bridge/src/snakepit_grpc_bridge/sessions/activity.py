@@ -6,6 +6,8 @@ groups, before a session could expire elsewhere because they were not.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Final
 
 __all__ = ["Activity"]
@@ -42,11 +44,18 @@ class Activity:
         """When the first use has to be written down."""
         return min(self._due.values(), default=None)
 
-    def take(self, now: float) -> dict[str, float]:
+    def to_write(self, now: float) -> dict[str, float]:
         """The uses to write down, by session; a session that serves a call is used ``now``."""
-        taken, self._noted = self._noted, {}
         self._due.clear()
-        return taken | dict.fromkeys(self._calls, now)
+        return self._noted | dict.fromkeys(self._calls, now)
+
+    def written(self, uses: Iterable[tuple[str, float]]) -> None:
+        """These are written down. Until then they are known from here, or a session could seem to
+        have expired meanwhile.
+        """
+        for session_id, at in uses:
+            if self._noted.get(session_id, math.inf) <= at:
+                del self._noted[session_id]
 
     def forget(self, session_id: str) -> None:
         """The session has ended."""

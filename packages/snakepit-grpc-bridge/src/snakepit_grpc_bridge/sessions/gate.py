@@ -6,7 +6,7 @@ it carries what only the loop knows of the session.
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from snakepit_grpc_bridge.errors import QuotaExceeded, SessionExpired, SessionNo
 from snakepit_grpc_bridge.sessions.rows import SESSION_USE, SESSIONS, SessionRow, UseRow
 from snakepit_grpc_bridge.storage import ReadTransaction, Transaction
 
-__all__ = ["Gate", "Taken", "Temporary"]
+__all__ = ["Gate", "Taken", "Temporary", "write_uses"]
 
 
 class Temporary(NamedTuple):
@@ -91,16 +91,7 @@ class Gate:
             self._require_room(tx, use, taken)
         if self.temporary is not None:
             tx.insert(SESSIONS, self.temporary.row)
-        tx.put(
-            SESSION_USE,
-            dataclasses.replace(
-                use.used(self.now),
-                revision=use.revision + 1,
-                variables=use.variables + taken.variables,
-                bytes=use.bytes + taken.bytes,
-                tools=use.tools + taken.tools,
-            ),
-        )
+        tx.put(SESSION_USE, use.changed(self.now, *taken))
 
     def _require_room(self, tx: ReadTransaction, use: UseRow, taken: Taken) -> None:
         quotas = self.record(tx).limits()
@@ -108,3 +99,11 @@ class Gate:
             wanted, limit = getattr(use, name) + amount, getattr(quotas, name)
             if amount > 0 and wanted > limit:
                 raise QuotaExceeded.of(self.session_id, name, wanted=wanted, limit=limit)
+
+
+def write_uses(uses: Iterable[tuple[str, float]], tx: Transaction) -> None:
+    """Write down when sessions were last used; those that have ended stay as they are."""
+    for session_id, at in uses:
+        use = tx.get(SESSION_USE, session_id)
+        if use is not None and use.ended is None:
+            tx.put(SESSION_USE, use.used(at))

@@ -145,6 +145,22 @@ class UseRow:
         expires = None if self.ttl is None else last_used + self.ttl
         return dataclasses.replace(self, last_used=last_used, expires=expires)
 
+    def changed(self, at: float, variables: int, size: int, tools: int) -> UseRow:
+        """The row after a use that changed what the session holds, by so much."""
+        used = self.used(at)
+        # Each write of a variable makes one: dataclasses.replace() takes several times as long.
+        return UseRow(
+            used.session_id,
+            used.last_used,
+            used.ttl,
+            used.expires,
+            used.ended,
+            used.revision + 1,
+            used.variables + variables,
+            used.bytes + size,
+            used.tools + tools,
+        )
+
 
 SESSIONS: Final = Table("sessions", SessionRow, key=("id",), values=("quotas", "metadata"))
 SESSION_USE: Final = Table(

@@ -11,6 +11,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
+from itertools import islice
 from operator import methodcaller
 from typing import Any, Final, Literal, Unpack
 
@@ -32,7 +34,7 @@ from snakepit_grpc_bridge.errors import (
 )
 from snakepit_grpc_bridge.metadata import read_metadata
 from snakepit_grpc_bridge.sessions.activity import Activity
-from snakepit_grpc_bridge.sessions.gate import Gate, Temporary
+from snakepit_grpc_bridge.sessions.gate import Gate, Temporary, write_uses
 from snakepit_grpc_bridge.sessions.rows import (
     GLOBAL_SESSION,
     SESSION_USE,
@@ -63,6 +65,8 @@ _log = logging.getLogger(__name__)
 _MEMORY: Final = 86_400.0
 #: Sessions that are ended in one transaction: a few milliseconds of work.
 _BATCH: Final = 20
+#: Sessions whose uses are written down in one transaction: about as much work.
+_USES: Final = 200
 #: The pause of the sweep is at most so many seconds, and at least so many.
 _PAUSES: Final = (0.05, 10.0)
 # The global session is nobody's conversation: its calls don't wait for one another.
@@ -378,16 +382,12 @@ class SessionService:
         return [use.session_id for use in expired]
 
     async def _write_uses(self) -> None:
-        uses = self._activity.take(self._clock())
-
-        def work(tx: Transaction) -> None:
-            for session_id, at in uses.items():
-                use = tx.get(SESSION_USE, session_id)
-                if use is not None and use.ended is None:
-                    tx.put(SESSION_USE, use.used(at))
-
-        if uses:
-            await self._storage.transact(work)
+        """Write down when sessions were last used, in small transactions."""
+        uses = iter(self._activity.to_write(self._clock()).items())
+        while group := list(islice(uses, _USES)):
+            await self._storage.transact(partial(write_uses, group))
+            self._activity.written(group)
+            await asyncio.sleep(0)
 
     def _note(self, session_id: str, ttl: float | None) -> None:
         due = self._activity.note(session_id, ttl, self._clock())
