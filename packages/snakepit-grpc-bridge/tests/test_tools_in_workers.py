@@ -256,6 +256,9 @@ async def test_a_function_of_the_workers_sees_its_callers_session() -> None:
         for name, given, items in (("up", {"to": 3}, [0, 1, 2]), ("down", {"start": 2}, [2, 1])):
             assert [item async for item in platform.tools.stream(name, given)] == items
             assert await run(platform, None, "stream", name, given) == items
+        down = "state_programs:count_down"
+        await platform.tools.register_python_function("up", down, replace=True)
+        assert [item async for item in platform.tools.stream("up", {"start": 2})] == [2, 1]
 
 
 async def test_functions_of_the_workers_have_limits_too() -> None:

@@ -11,7 +11,7 @@ import functools
 import inspect
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 from snakepit.telemetry import bus
@@ -117,28 +117,29 @@ def session_ended(session_id: str, reason: str) -> None:
     bus.tell("snakepit_grpc_bridge.session.ended", {}, labels)
 
 
-@contextmanager
-def tool_execution(tool: str, session_id: str, kind: str, worker_id: str | None) -> Iterator[None]:
+def tool_execution(
+    tool: str, session_id: str, kind: str, worker_id: str | None
+) -> AbstractContextManager[None]:
     """Tell the beginning and the end of a tool's call."""
+    if not bus.listening:
+        return nullcontext()
     labels = {"tool": tool, "session_id": session_id, "kind": kind, "worker_id": worker_id}
-    with _span("snakepit_grpc_bridge.tools.execution", labels):
-        yield
+    return _span("snakepit_grpc_bridge.tools.execution", labels)
 
 
-@contextmanager
-def program(command: str, arguments: Mapping[str, Any], session_id: str) -> Iterator[None]:
+def program(
+    command: str, arguments: Mapping[str, Any], session_id: str
+) -> AbstractContextManager[None]:
     """Tell the beginning and the end of what a worker runs for the platform."""
+    if not bus.listening:
+        return nullcontext()
     target = arguments.get("class_path", arguments.get("path"))
     labels = {"command": command, "target": target, "session_id": session_id}
-    with _span("snakepit_grpc_bridge.program", labels):
-        yield
+    return _span("snakepit_grpc_bridge.program", labels)
 
 
 @contextmanager
 def _span(event: str, labels: Mapping[str, Any]) -> Iterator[None]:
-    if not bus.listening:
-        yield
-        return
     began_at = time.monotonic()
     bus.tell(f"{event}.start", {}, labels)
     try:

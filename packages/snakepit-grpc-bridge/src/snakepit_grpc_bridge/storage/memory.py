@@ -119,7 +119,11 @@ class _Reader:
         self._tables = tables
 
     def get(self, table: Table[_Row], *key: Any) -> _Row | None:
-        return cast("_Row | None", self._rows(table).by_key.get(table.checked_key(key)))
+        # Its parts' types tell 1 from 1.0 and True; the rest of a key that is found is right.
+        found = self._rows(table).by_key.get(key) if table.has_key_types(key) else None
+        if found is None:
+            table.checked_key(key)
+        return cast("_Row | None", found)
 
     def scan(
         self,

@@ -138,13 +138,17 @@ class Table(Generic[Row]):
             self._shapes.add(shape)
         return self.read(row)
 
+    def has_key_types(self, key: Values) -> bool:
+        """Whether the parts of a key are of the types of its columns."""
+        return tuple(map(type, key)) == self._key_shape
+
     def checked_key(self, key: Values) -> Values:
         """Return a key as it was given.
 
         Raises:
             ValidationFailed: it has too few or too many parts, or a part that no row can have.
         """
-        if tuple(map(type, key)) != self._key_shape or not is_plain(key):
+        if not self.has_key_types(key) or not is_plain(key):
             if len(key) != len(self.key):
                 raise ValidationFailed(
                     f"a key of table {self.name!r} has the parts {', '.join(self.key)}; "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from snakepit_grpc_bridge.errors import DuplicateTool, NotAllowed, QuotaExceeded, ToolNotFound
 from snakepit_grpc_bridge.sessions import GLOBAL_SESSION, SessionService
@@ -12,10 +12,13 @@ from snakepit_grpc_bridge.sessions.gate import Gate, Taken
 from snakepit_grpc_bridge.sessions.rows import UseRow
 from snakepit_grpc_bridge.storage import ReadTransaction, Storage, Transaction
 from snakepit_grpc_bridge.tools.records import TOOLS, Tool, ToolRow
-from snakepit_grpc_bridge.tools.schema import Schema
+from snakepit_grpc_bridge.tools.schema import Schema, is_tool_name
 from snakepit_grpc_bridge.variables.values import moment
 
 __all__ = ["Options", "ToolRegistry"]
+
+#: Tools by path that are kept as they were read.
+_MOST_READ: Final = 1000
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,7 @@ class ToolRegistry:
         self._storage = storage
         self._sessions = sessions
         self._functions: dict[str, dict[str, Tool]] = {}
+        self._read: dict[tuple[str, str], tuple[ToolRow, Tool]] = {}
         sessions.on_end(_delete_all)
         sessions.on_close(self._session_closed)
 
@@ -110,11 +114,9 @@ class ToolRegistry:
             ToolNotFound: there is none; lists those it can call.
             NotAllowed: it may not call it.
         """
-        tools = await self._all(session_id)
-        tool = tools.get(name)
+        tool = await self._look_up(name, session_id)
         if tool is None:
-            callable_ones = (each for each in tools if tools[each].allows(session_id))
-            raise ToolNotFound.of(name, session_id, callable_ones)
+            raise ToolNotFound.of(name, session_id, await self.visible(session_id))
         if not tool.allows(session_id):
             raise NotAllowed(
                 f"session {session_id!r} may not call the tool {name!r}; it was registered for "
@@ -122,6 +124,37 @@ class ToolRegistry:
                 details={"tool": name, "session_id": session_id},
             )
         return tool
+
+    async def _look_up(self, name: str, session_id: str) -> Tool | None:
+        """As :meth:`_all` for one name: a call of a tool reads no others."""
+        shared = self._functions.get(GLOBAL_SESSION, {}).get(name)
+        gate = self._sessions.gate(session_id)
+
+        def work(tx: ReadTransaction) -> tuple[UseRow, str, ToolRow | None]:
+            use, record = gate.enter(tx), gate.record(tx)
+            row = tx.get(TOOLS, session_id, name) if is_tool_name(name) else None
+            if row is None and shared is None and is_tool_name(name):
+                row = tx.get(TOOLS, GLOBAL_SESSION, name)
+            return use, record.incarnation, row
+
+        use, incarnation, row = await self._storage.read(work)
+        self._sessions.note_use(use)
+        if session_id in self._functions:  # perhaps of a session that another host has ended
+            await self._sessions.hold(session_id, incarnation)
+        own = self._functions.get(session_id, {}).get(name)
+        if own is not None:
+            return own
+        return shared if row is None else self._shown(row)
+
+    def _shown(self, row: ToolRow) -> Tool:
+        """The tool that a row describes. It is kept, since reading a schema takes a while."""
+        key = row.session_id, row.name
+        kept = self._read.get(key)
+        if kept is None or kept[0] != row:
+            if len(self._read) >= _MOST_READ:
+                self._read.clear()
+            kept = self._read[key] = row, _tool_of(row)
+        return kept[1]
 
     async def _all(self, session_id: str) -> dict[str, Tool]:
         gate = self._sessions.gate(session_id)
@@ -135,8 +168,8 @@ class ToolRegistry:
         self._sessions.note_use(use)
         if session_id in self._functions:  # perhaps of a session that another host has ended
             await self._sessions.hold(session_id, incarnation)
-        shared = {row.name: _tool_of(row) for row in stored.shared}
-        own = {row.name: _tool_of(row) for row in stored.own}
+        shared = {row.name: self._shown(row) for row in stored.shared}
+        own = {row.name: self._shown(row) for row in stored.own}
         return (
             shared
             | self._functions.get(GLOBAL_SESSION, {})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any, NoReturn
 
 from snakepit.errors import CallTimeout
@@ -59,16 +59,12 @@ class ToolRunner:
                     _raise_failed(tool, error, timed_out=limit.expired())
                 yield item
 
-    @asynccontextmanager
-    async def slot(self, tool: Tool) -> AsyncIterator[None]:
-        """Wait until fewer calls of a tool run than its limit allows."""
+    def slot(self, tool: Tool) -> AbstractAsyncContextManager[None]:
+        """For a block that begins when fewer calls of a tool run than its limit allows."""
         if tool.concurrency is None:
-            yield
-            return
+            return nullcontext()
         key = tool.session_id, tool.name
-        semaphore = self._limits.setdefault(key, asyncio.Semaphore(tool.concurrency))
-        async with semaphore:
-            yield
+        return self._limits.setdefault(key, asyncio.Semaphore(tool.concurrency))
 
     def forget(self, session_id: str, name: str) -> None:
         """A tool was removed or replaced; calls that run keep their limit."""

@@ -182,10 +182,10 @@ async def call_function(function: HostFunction, call: HostCall, args: Mapping[st
     Raises:
         StreamingNotSupported: it yields items.
     """
-    if _streams(function):
-        raise StreamingNotSupported(f"the host function {call.command!r} is called as a stream")
     if inspect.iscoroutinefunction(function):
         return await function(call, **args)
+    if _streams(function):
+        raise StreamingNotSupported(f"the host function {call.command!r} is called as a stream")
     result = await call_in_thread(function, call, **args)
     # A callable may only look like a blocking one.
     return await result if inspect.isawaitable(result) else result
