@@ -60,14 +60,16 @@ fmt: $(STAMP) ## Format the code and apply safe lint fixes
 quality: model ## How well the embedded model answers the labelled set
 	$(BIN)/python -m benchmarks.quality
 
-$(BENCH)/.installed: $(BIN)/uv packages/snakepit/pyproject.toml benchmarks/requirements.txt constraints.txt
+$(BENCH)/.installed: $(BIN)/uv $(PROJECTS) benchmarks/requirements.txt constraints.txt
 	$(BIN)/uv venv --quiet --allow-existing --python $(PYTHON) $(BENCH)
 	$(BIN)/uv pip install --quiet --python $(BENCH)/bin/python -c constraints.txt -b constraints.txt \
-	  -e 'packages/snakepit[opentelemetry]' dspy -r benchmarks/requirements.txt
+	  -e 'packages/snakepit[opentelemetry]' -e 'packages/snakepit-grpc-bridge[dspy,storage]' \
+	  -r benchmarks/requirements.txt
 	@touch $@
 
-bench: $(BENCH)/.installed ## The pool, its peers and the limit; ARGS=--quick takes two minutes
+bench: $(BENCH)/.installed ## The pool, its peers and the limit; then state. ARGS=--quick: two minutes
 	@$(BENCH)/bin/python -m benchmarks.pool $(ARGS)
+	@$(BENCH)/bin/python -m benchmarks.state $(filter --quick,$(ARGS))
 
 soak: $(STAMP) ## An hour of calls, deaths and recycling; SOAK_SECONDS=600 for ten minutes
 	@$(BIN)/python -m pytest -q -s -m soak -o faulthandler_timeout=0 tests/soak

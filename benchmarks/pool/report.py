@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from benchmarks.pool.chart import Panel, svg
 from benchmarks.pool.contenders import PEERS
+from benchmarks.state import figures as state
 
 #: Key, heading, unit; and whether less is better.
 COLUMNS: Final = (
@@ -38,12 +39,34 @@ _TITLES: Final = {
 }
 
 
+#: Results of other benchmarks, which stand beside those of the pool.
+_GUESTS: Final = {"state": state.markdown}
+
+
+def add(found: Mapping[str, Any], guest: str, folder: Path) -> bool:
+    """Write the results of another benchmark beside those of the pool; whether there are any."""
+    before = _before(folder)
+    if before:
+        write({**before, guest: found}, folder)
+    return bool(before)
+
+
 def write(found: Mapping[str, Any], folder: Path) -> None:
-    """Write ``latest.json``, ``latest.md`` and ``latest.svg``."""
+    """Write ``latest.json``, ``latest.md`` and ``latest.svg``. What other benchmarks have added
+    stays.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    before = _before(folder)
+    found = {**found, **{name: before[name] for name in _GUESTS if name in before.keys() - found}}
     (folder / "latest.json").write_text(json.dumps(found, indent=1, sort_keys=False) + "\n")
     (folder / "latest.md").write_text(markdown(found))
     (folder / "latest.svg").write_text(svg(_panels(found)))
+
+
+def _before(folder: Path) -> dict[str, Any]:
+    path = folder / "latest.json"
+    before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return before
 
 
 def markdown(found: Mapping[str, Any]) -> str:
@@ -67,6 +90,9 @@ def markdown(found: Mapping[str, Any]) -> str:
         table = list(_mode_table(found, mode))
         if table:
             lines += ["", f"## {mode}: medians (smallest .. largest)", "", *table]
+    for name, tables in _GUESTS.items():
+        if name in found:
+            lines += ["", *tables(found[name])]
     if found["errors"]:
         lines += ["", "## Failed", ""]
         lines += [
