@@ -15,6 +15,7 @@ import ast
 import asyncio
 import contextlib
 import doctest
+import functools
 import importlib.util
 import inspect
 import io
@@ -65,13 +66,16 @@ def _run_block(block: Block, file: str, namespace: dict[str, Any]) -> str:
 def run_docstrings(package: str) -> list[str]:
     """Run every example of the package's public names."""
     failures = []
-    with asyncio.Runner() as loop:
+    with asyncio.Runner() as loop, contextlib.ExitStack() as stack:
+        new_client = functools.cache(lambda: stack.enter_context(_new_client()))
         for test in examples_of(package):
             namespace = test.globs | {package: importlib.import_module(package)}
             namespace["asyncio"] = asyncio
             try:
-                with _client(test, namespace):
-                    _run_steps(test, namespace, loop)
+                if _needs_client(test):
+                    namespace["client"] = new_client()
+                    namespace["client"].clear_global_session()
+                _run_steps(test, namespace, loop)
             except Exception:
                 failures.append(f"{test.name}\n{traceback.format_exc()}")
     return failures
@@ -96,17 +100,16 @@ def examples_of(package: str) -> Iterator[doctest.DocTest]:
                     yield test
 
 
-@contextlib.contextmanager
-def _client(test: doctest.DocTest, namespace: dict[str, Any]) -> Iterator[None]:
-    """Provide `client` to an example that uses one and opens none."""
+def _needs_client(test: doctest.DocTest) -> bool:
+    """Whether an example uses `client` and opens none."""
     text = "".join(example.source for example in test.examples)
-    if "client" not in text or "as client" in text or "client =" in text:
-        yield
-        return
+    return "client" in text and not ("as client" in text or "client =" in text)
+
+
+def _new_client() -> Any:
     from dspex.client import Client
 
-    with Client() as namespace["client"]:
-        yield
+    return Client()
 
 
 def _run_steps(test: doctest.DocTest, namespace: dict[str, Any], loop: asyncio.Runner) -> None:

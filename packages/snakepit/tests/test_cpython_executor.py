@@ -55,7 +55,9 @@ def suite_file() -> Path | None:
     return next((file for file in [*own, DEBIAN] if file.exists()), None)
 
 
-@pytest.mark.parametrize("kind", ["ProcessPoolForkserver", "ProcessPoolSpawn"])
+@pytest.mark.parametrize(
+    "kind", ["ProcessPoolForkserver", pytest.param("ProcessPoolSpawn", marks=pytest.mark.soak)]
+)
 async def test_the_standard_executors_own_tests_pass(kind: str, tmp_path: Path) -> None:
     if sys.version_info[:2] != (3, 11):
         pytest.skip("the list of tests that don't apply is that of Python 3.11")
