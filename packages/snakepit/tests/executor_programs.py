@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import multiprocessing
 import os
 import signal
 import sys
@@ -39,6 +40,12 @@ def square(number: int) -> int:
 
 def pid(_: object = None) -> int:
     return os.getpid()
+
+
+def parent() -> tuple[int, bool]:
+    process = multiprocessing.parent_process()
+    assert process is not None
+    return process.pid or 0, process.is_alive()
 
 
 def die(_: object = None) -> None:
@@ -133,6 +140,23 @@ def forget(_: str) -> None:
         executor.submit(print_square, number)
 
 
+def be_interrupted(folder: str) -> None:
+    """Be left by an interrupt while a call runs, which tidies up, and others wait."""
+    with new("snakepit") as executor:
+        executor.map(block_and_tidy_up, [folder] * 10)
+        waiting = threading.Event()
+        while not Path(folder, "started").exists():
+            waiting.wait(0.005)
+        signal.raise_signal(signal.SIGINT)
+
+
+def block_and_tidy_up(folder: str) -> None:
+    try:
+        block(str(Path(folder, "started")))
+    finally:
+        Path(folder, "tidy").touch()
+
+
 def print_square(number: int) -> None:
     os.write(1, b"%d\n" % (number * number))  # whole, also when two workers write
 
@@ -140,6 +164,7 @@ def print_square(number: int) -> None:
 PROGRAMS: dict[str, Callable[..., None]] = {
     "kill_now_and_then": kill_now_and_then,
     "forget": forget,
+    "be_interrupted": be_interrupted,
 }
 
 if __name__ == "__main__":

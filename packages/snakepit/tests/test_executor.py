@@ -63,6 +63,7 @@ def test_it_is_an_executor(executor: ProcessPoolExecutor) -> None:
     assert list(executor.map(pow, [2, 3], [5, 2])) == [32, 9]
     assert next(executor.map(programs.square, iter(int, 1), buffersize=3)) == 0
     assert executor.submit(programs.pid).result() != os.getpid()
+    assert executor.submit(programs.parent).result() == (os.getpid(), True)
 
 
 async def test_it_runs_beside_an_event_loop(executor: ProcessPoolExecutor) -> None:
@@ -165,8 +166,10 @@ def test_what_can_not_be_pickled_is_the_futures_error(executor: ProcessPoolExecu
         (programs.fails_to_unpickle, (), DecodeError),
     ):
         future: Future[Any] = executor.submit(function, *args)
-        with pytest.raises(error):
+        with pytest.raises(error) as caught:
             future.result()
+        notes = "".join(getattr(caught.value, "__notes__", ()))
+        assert ("cloudpickle" in notes) == (function is local)
     assert executor.submit(programs.square, 3).result() == 9
 
 
@@ -251,6 +254,44 @@ def test_a_program_that_ends_without_a_shutdown_finishes_its_calls() -> None:
     )
     assert sorted(map(int, done.stdout.split())) == [n * n for n in range(20)]
     assert done.stderr == ""
+
+
+def test_an_interrupt_of_the_block_stops_its_calls(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, PROGRAM, "be_interrupted", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr.endswith("KeyboardInterrupt\n"), done.stderr
+    assert (tmp_path / "tidy").exists()
+
+
+def test_a_program_from_standard_input_has_no_main_module_to_import() -> None:
+    program = """
+from snakepit import ProcessPoolExecutor
+from snakepit.errors import DecodeError
+
+def local():
+    pass
+
+with ProcessPoolExecutor(max_workers=1) as executor:
+    print(executor.submit(abs, -1).result())
+    try:
+        executor.submit(local).result()
+    except DecodeError as error:
+        print("cloudpickle" in str(error))
+"""
+    done = subprocess.run(
+        [sys.executable, "-"],
+        input=program,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "1\nTrue\n", done.stderr
 
 
 def test_an_executor_may_be_used_inside_of_a_worker(executor: ProcessPoolExecutor) -> None:

@@ -155,6 +155,12 @@ class Engine:
         if self._loop is not None:
             self._loop.call_soon(partial(self._end, drain=False))
 
+    def stop_all(self) -> None:
+        """Take no more calls, cancel those that wait, and stop those that run."""
+        self.shutdown(wait=False, cancel=True)
+        if self._loop is not None:
+            self._loop.call_soon(self._stop_all)
+
     # --- life, on the loop's thread --------------------------------------------------------------
 
     def _open(self, pool: Pool) -> None:
@@ -300,6 +306,12 @@ class Engine:
     def _stop(self, future: Future[Any]) -> None:
         serving = self._running.get(future)
         if serving is not None:
+            serving.cancel()
+
+    def _stop_all(self) -> None:
+        if self._starting is not None:  # an initializer may take as long as it likes
+            self._end(drain=False)
+        for serving in set(self._running.values()):
             serving.cancel()
 
 

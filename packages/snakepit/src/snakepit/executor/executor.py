@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from datetime import timedelta
 from functools import partial
 from multiprocessing.context import BaseContext
+from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar
 
 from snakepit.errors import ConfigurationError
@@ -29,6 +30,11 @@ T = TypeVar("T")
 Timeout = float | timedelta | None
 # An initializer may load for as long as it likes, as with the standard executor.
 _START_TIMEOUT: Final = timedelta(days=365)
+_NO_NAME: Final = (
+    "workers find a function by its name, which lambdas and functions inside of functions don't "
+    "have: define it at the top of its module, or send its code with "
+    "ProcessPoolExecutor(pickler=cloudpickle)"
+)
 
 
 class ProcessPoolExecutor(MappingExecutor):
@@ -41,8 +47,9 @@ class ProcessPoolExecutor(MappingExecutor):
     Workers start with the first call, from a template that has imported the main module. (As with
     ``multiprocessing``, what starts the work has to stand below ``if __name__ == "__main__":``.)
     They end with ``shutdown``, with the ``with`` block, when the executor is collected, or when the
-    interpreter ends; calls that were submitted before are finished first. What they print goes to
-    this process's own stdout and stderr.
+    interpreter ends; calls that were submitted before are finished first. A ``with`` block that is
+    left by a KeyboardInterrupt stops them instead. What workers print goes to this process's own
+    stdout and stderr.
 
     Args:
         max_workers: number of workers; by default as many as there are processors.
@@ -130,13 +137,16 @@ class ProcessPoolExecutor(MappingExecutor):
         kwargs: dict[str, Any],
     ) -> Future[T]:
         future: Future[T] = Future()
+        name = _name_of(fn, args)
         try:
             request = pack((fn, args, kwargs), self._pickler)
         except Exception as error:
             self._engine.require_open()
+            if "<" in name and self._pickler is DEFAULT_PICKLER:  # <lambda>, <locals>
+                error.add_note(_NO_NAME)
             future.set_exception(error)
         else:
-            self._engine.submit(Task(future, _name_of(fn, args), request, timeout))
+            self._engine.submit(Task(future, name, request, timeout))
         return future
 
     def with_timeout(self, timeout: Timeout) -> MappingExecutor:
@@ -179,6 +189,17 @@ class ProcessPoolExecutor(MappingExecutor):
             cancel_futures: cancel the calls that no worker has taken.
         """
         self._engine.shutdown(wait=wait, cancel=cancel_futures)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Ctrl-C does not reach workers, and nobody wants to wait for them then.
+        if isinstance(error, KeyboardInterrupt):
+            self._engine.stop_all()
+        super().__exit__(kind, error, traceback)
 
 
 class _Limited(MappingExecutor):

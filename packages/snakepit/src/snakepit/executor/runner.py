@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable
-from multiprocessing import resource_tracker, spawn
+from multiprocessing import process, resource_tracker, spawn
 from typing import Any, Final, cast
 
 from snakepit.errors import DecodeError, Outcome
@@ -35,13 +37,15 @@ class TaskRunner:
         preparation: a pickle of what ``multiprocessing`` tells a new process of the one that
             starts it: the main module, arguments, folder and so on.
         pickler: the name of the module that pickles calls.
+        host: the process id of the one that has the executor.
         start: empty, or a pickle of the initializer and its arguments.
     """
 
-    def __init__(self, preparation: bytes, pickler: str, start: bytes) -> None:
+    def __init__(self, preparation: bytes, pickler: str, host: int, start: bytes) -> None:
         _prepare(preparation)
-        process = multiprocessing.current_process()
-        process.name = f"{process.name}-{os.getpid()}"
+        _tell_parent(host)
+        current = multiprocessing.current_process()
+        current.name = f"{current.name}-{os.getpid()}"
         self._pickler = import_pickler(pickler)
         _share_tracker()
         if start:
@@ -94,6 +98,17 @@ def _prepare(preparation: bytes) -> None:
     """
     with importing():
         spawn.prepare(unpack([preparation], DEFAULT_PICKLER))
+
+
+def _tell_parent(host: int) -> None:
+    """Have ``multiprocessing.parent_process()`` give the host: programs ask it whether they are in
+    a worker.
+    """
+    if sys.platform == "linux":
+        internals = cast(Any, process)
+        with contextlib.suppress(OSError):  # refused in some containers
+            sentinel = os.pidfd_open(host)
+            internals._parent_process = internals._ParentProcess("MainProcess", host, sentinel)
 
 
 def _share_tracker() -> None:

@@ -4,9 +4,11 @@ template.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from multiprocessing import resource_tracker, spawn
 from multiprocessing.context import BaseContext
+from pathlib import Path
 from typing import Any, Literal, cast
 
 from snakepit.errors import ConfigurationError
@@ -94,10 +96,17 @@ class TaskAdapter(PythonAdapter):
     def __init__(self, start: Start) -> None:
         preparation = spawn.get_preparation_data(_PROCESS_NAME)
         key = bytes(preparation.pop("authkey"))
+        if not Path(preparation.get("init_main_from_path", "")).exists():
+            # A program that was read from standard input, as good as an interactive session.
+            preparation.pop("init_main_from_path", None)
         pickler = start.pickler.__name__
         super().__init__(
             TARGET,
-            config={"preparation": _pickled({**preparation, "authkey": key}), "pickler": pickler},
+            config={
+                "preparation": _pickled({**preparation, "authkey": key}),
+                "pickler": pickler,
+                "host": os.getpid(),
+            },
             # The key is for workers only.
             warm_config={"preparation": _pickled(preparation), "pickler": pickler},
             start=start.method,
