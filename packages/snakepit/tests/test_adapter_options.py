@@ -67,5 +67,7 @@ def test_wrong_options_are_named() -> None:
     wrong: Any = "terminal"
     with pytest.raises(ConfigurationError, match=r"output is 'terminal'.*'log' or 'inherit'"):
         PythonAdapter(WORKER, output=wrong)
+    with pytest.raises(ConfigurationError, match=r"the name of its file: 'main:Sorter'"):
+        PythonAdapter("__main__:Sorter")
     with pytest.raises(ConfigurationError, match=r"start is 'terminal'.*'template' or 'spawn'"):
         PythonAdapter(WORKER, start=wrong)

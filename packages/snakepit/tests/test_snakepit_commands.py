@@ -91,6 +91,7 @@ def test_wrong_usage_is_told_with_status_2(arguments: list[str]) -> None:
     done = snakepit(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("usage: snakepit")
+    assert "required: COMMAND, NAME" not in done.stderr  # these are not
 
 
 # --- run -----------------------------------------------------------------------------------------
@@ -145,7 +146,11 @@ def test_run_stops_the_command_at_its_timeout(tmp_path: Path) -> None:
         ([WORKER, "add", "x"], 2, r"ConfigurationError: 'x' is no argument; .*"),
         ([WORKER, "add", "x=1", "x=2"], 2, r"ConfigurationError: .*twice"),
         (["pool_worker", "add"], 2, r"(ConfigurationError: .*)"),
-        (["no_such_module:Worker", "add"], 1, r"PoolStartFailed: (.|\n)*'no_such_module'"),
+        (
+            ["no_such_module:Worker", "add"],
+            1,
+            r"PoolStartFailed: (.|\n)*'no_such_module'.*sys.path",
+        ),
         ([WORKER, "add", "z=1"], 1, r"RemoteError: TypeError: .*'z'"),
     ],
 )

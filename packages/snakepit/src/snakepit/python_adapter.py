@@ -86,7 +86,7 @@ class PythonAdapter(ProcessAdapter):
         limits: ResourceLimits | None = None,
         devices: Devices | None = None,
     ) -> None:
-        split_target(target)
+        _require_importable(target)
         _require_one_of("start", start, ("template", "spawn"))
         _require_one_of("output", output, ("log", "inherit"))
         require_texts("preload", preload)
@@ -257,6 +257,16 @@ def _open_streams() -> dict[int, int]:
         for number, stream in streams
         if stream is not None and not stream.closed
     }
+
+
+def _require_importable(target: str) -> None:
+    module, name = split_target(target)
+    if module == "__main__":
+        raise ConfigurationError(
+            f"{target!r} is of the program that runs, and in a worker that is another one; write "
+            f"the name of its file: 'main:{name}', if that is main.py",
+            details={"target": target},
+        )
 
 
 def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

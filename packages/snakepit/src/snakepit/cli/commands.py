@@ -86,7 +86,10 @@ def _add_run(commands: Any) -> None:
     )
     run.add_argument("target", metavar="MODULE:Class", help="the worker's class")
     run.add_argument("command", metavar="COMMAND", help="one of its commands")
-    run.add_argument("args", metavar="NAME=VALUE", nargs="*", help="the command's arguments")
+    # With a default, or else argparse calls them required where another one is missing.
+    run.add_argument(
+        "args", metavar="NAME=VALUE", nargs="*", default=[], help="the command's arguments"
+    )
     run.add_argument(
         "--config",
         metavar="NAME=VALUE",

@@ -171,8 +171,10 @@ class TemplateProcess:
                 self._prepared.set_exception(UnsafeToFork("; ".join(message["reasons"])))
             case "refused":
                 cause = error_from_wire(message["error"])
+                absent = isinstance(cause, ModuleNotFoundError)
+                advice = "; workers look for modules in this process's sys.path" if absent else ""
                 failure = WorkerStartFailed(
-                    f"{self._spec.target} can't be imported and warmed up: {cause}"
+                    f"{self._spec.target} can't be imported and warmed up: {cause}{advice}"
                 )
                 failure.__cause__ = cause
                 self._prepared.set_exception(failure)
