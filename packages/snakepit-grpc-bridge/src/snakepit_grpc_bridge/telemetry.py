@@ -12,9 +12,9 @@ import inspect
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from snakepit.telemetry import bus
+from snakepit.telemetry import bus, catalogue
 from snakepit.telemetry.labels import error_labels
 
 __all__ = ["EVENTS", "EventSpec", "operation", "program", "session_ended", "tool_execution"]
@@ -24,13 +24,10 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 
-class EventSpec(NamedTuple):
+class EventSpec(catalogue.EventSpec):
     """One event of the platform."""
 
-    name: str
-    measurements: tuple[str, ...]
-    metadata: tuple[str, ...]
-    when: str
+    __slots__ = ()
 
     @property
     def full_name(self) -> str:

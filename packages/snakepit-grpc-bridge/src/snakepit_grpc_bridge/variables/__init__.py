@@ -16,8 +16,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from snakepit.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from snakepit_grpc_bridge.variables.explaining import Explanation
@@ -99,10 +100,4 @@ _HOMES = {
 
 
 if not TYPE_CHECKING:  # or else a type checker would accept any name
-
-    def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
+    __getattr__ = lazy_names(__name__, _HOMES)

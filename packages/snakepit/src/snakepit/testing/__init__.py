@@ -16,8 +16,9 @@ docs/testing.md.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from snakepit.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from snakepit.testing.clock import ManualClock
@@ -119,11 +120,6 @@ _HOMES = {
 
 
 if not TYPE_CHECKING:  # or else a type checker would accept any name
-
-    def __getattr__(name: str) -> Any:
-        for home, names in _HOMES.items():
-            if name in names:
-                value = getattr(import_module(f"{__name__}.{home}"), name)
-                globals()[name] = value
-                return value
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = lazy_names(
+        __name__, {name: home for home, names in _HOMES.items() for name in names}
+    )
