@@ -17,6 +17,7 @@ from running_platform import running_platform
 from snakepit.errors import WorkerLost
 from snakepit_grpc_bridge import Platform
 from snakepit_grpc_bridge.errors import (
+    NotAllowed,
     QuotaExceeded,
     ReadOnlyVariable,
     UnsupportedType,
@@ -139,6 +140,11 @@ async def test_what_is_refused_is_refused_in_the_worker_too() -> None:
         with pytest.raises(QuotaExceeded):
             await run(platform, "s", "write", "too-many", 1)
         assert await variables.get("s", "t") == 1.0
+        await variables.delete("s", "last")
+        await variables.create("s", "key", "secret", "host's")
+        with pytest.raises(NotAllowed, match="by the host only"):
+            await run(platform, "s", "write", "key", "worker's")
+        assert (await variables.get("s", "key")).reveal() == "host's"
         assert session.quotas.variables == 3
 
 
@@ -288,6 +294,19 @@ async def test_a_session_may_have_a_process_of_its_own() -> None:
             os.kill(pids["alone"], 0)
         await platform.sessions.start("alone", isolation="session")
         assert await run(platform, "alone", "keep", "new") == ["new"]
+
+
+async def test_a_tool_may_close_the_session_that_has_a_process_of_its_own() -> None:
+    async with running_platform() as platform:
+        await platform.sessions.start("alone", isolation="session")
+
+        async def close() -> bool:
+            return await platform.sessions.close("alone")
+
+        await platform.tools.register("close", close)
+        # Or closing would wait for the call, and the call for the tool.
+        assert await run(platform, "alone", "call", "close", {}) is True
+        assert not await platform.sessions.exists("alone")
 
 
 async def test_workers_of_two_hosts_see_each_others_writes(sqlite_url: str) -> None:

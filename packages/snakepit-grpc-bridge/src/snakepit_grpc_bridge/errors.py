@@ -412,6 +412,8 @@ class InvalidCategory(BridgeError, ValueError):
 
 
 class NotAllowed(BridgeError):
-    """The platform's settings don't allow it, such as a class path outside ``import_allow``."""
+    """It is not allowed: a class path outside ``import_allow``, a tool of others, a secret that a
+    worker writes.
+    """
 
     code = "not_allowed"

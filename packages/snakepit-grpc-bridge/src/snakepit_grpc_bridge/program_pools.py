@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import snakepit
 from snakepit.errors import PoolClosed
+from snakepit.nesting import current_chain
 from snakepit_grpc_bridge.sessions import Session, SessionService
 
 __all__ = ["ProgramPools"]
@@ -25,6 +26,7 @@ class ProgramPools:
         self.shared = make("programs", size)
         self._own: dict[str, asyncio.Task[snakepit.Pool]] = {}
         self._open = False
+        self._closing: set[asyncio.Task[None]] = set()
         sessions.on_close(self._session_closed)
 
     async def start(self) -> None:
@@ -44,8 +46,8 @@ class ProgramPools:
     async def aclose(self) -> None:
         """Let calls in flight finish for a while, then end all pools."""
         self._open = False
-        closing = [self._session_closed(session_id) for session_id in tuple(self._own)]
-        await asyncio.gather(self.shared.aclose(), *closing)
+        closing = [self._close_own(session_id) for session_id in tuple(self._own)]
+        await asyncio.gather(self.shared.aclose(), *closing, *self._closing)
 
     async def of(self, session: Session) -> snakepit.Pool:
         """The pool that runs a session's calls; its own one is started if need be.
@@ -77,6 +79,14 @@ class ProgramPools:
         return pool
 
     async def _session_closed(self, session_id: str) -> None:
+        closing = asyncio.create_task(self._close_own(session_id))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        # A tool that closes the session of its caller can't wait until its caller has ended.
+        if all(host_call.session_id != session_id for host_call in current_chain()):
+            await asyncio.shield(closing)
+
+    async def _close_own(self, session_id: str) -> None:
         starting = self._own.pop(session_id, None)
         if starting is None:
             return

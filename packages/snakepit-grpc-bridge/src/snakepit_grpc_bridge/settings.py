@@ -8,6 +8,7 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -18,13 +19,30 @@ from snakepit_grpc_bridge.lm.scripted import ScriptedModel
 from snakepit_grpc_bridge.storage.urls import parse_url
 from snakepit_grpc_bridge.variables.types.secret import Secret
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "time_to_live"]
 
 _ENV_PREFIX = "DSPEX_"
 #: Seconds without use after which a session expires, unless it says otherwise.
 DEFAULT_TTL: Final = 3600.0
 #: Sessions that may be open at a time.
 MAX_SESSIONS: Final = 10_000
+# The calendar of datetime ends in the year 9999.
+_MOST_YEARS: Final = 100
+
+
+def time_to_live(name: str, value: float | timedelta) -> float:
+    """Return the seconds of an option that says after which time something is gone.
+
+    Raises:
+        ConfigurationError: it is no duration, or a longer one than any that is meant.
+    """
+    number = seconds(name, value)
+    if number > _MOST_YEARS * 365 * 86_400.0:
+        raise ConfigurationError(
+            f"{name} is {value!r}, more than {_MOST_YEARS} years; None stands for never",
+            details={"option": name},
+        )
+    return number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +94,7 @@ class Settings:
         _check_count("workers", self.workers)
         _check_count("max_sessions", self.max_sessions)
         if self.session_ttl is not None:
-            object.__setattr__(self, "session_ttl", seconds("session_ttl", self.session_ttl))
+            object.__setattr__(self, "session_ttl", time_to_live("session_ttl", self.session_ttl))
         object.__setattr__(self, "secret_keys", _secrets(self.secret_keys))
         for name in ("api_base", "python"):
             if getattr(self, name) is not None:

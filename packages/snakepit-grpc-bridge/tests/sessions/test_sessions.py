@@ -74,7 +74,8 @@ async def test_bad_ids(wrong: Any) -> None:
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("ttl", 0), ("ttl", -1), ("ttl", float("nan")), ("concurrency", 0), ("concurrency", True),
+        ("ttl", 0), ("ttl", -1), ("ttl", float("nan")), ("ttl", 1e12), ("ttl", 1e300),
+        ("concurrency", 0), ("concurrency", True),
         ("affinity", "sometimes"), ("isolation", "total"),
     ],
 )  # fmt: skip

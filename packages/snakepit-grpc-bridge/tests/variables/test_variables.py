@@ -244,11 +244,19 @@ async def test_bad_names_metadata_and_times() -> None:
         for name in ("no name", "", "-x", "a\0", "x" * 1000, "\ud800", "é\u202e"):
             with pytest.raises(ValidationFailed, match="no variable name"):
                 await variables.put("s", name, 1)
-        for ttl in (0, -1, float("nan"), float("inf"), "soon"):
+        for ttl in (0, -1, float("nan"), float("inf"), 1e12, "soon"):
             with pytest.raises(ConfigurationError, match="ttl"):
                 await variables.create("s", "x", "integer", 1, ttl=ttl)  # type: ignore[arg-type]
         with pytest.raises(ValidationFailed):
             await variables.create("s", "x", "integer", 1, metadata={"unit": object()})
+        wrong: Any
+        for wrong in (5, None, [], "x" * 1_000_000):
+            with pytest.raises(ValidationFailed) as caught:
+                await variables.get("s", wrong)
+            assert len(str(caught.value)) < 1000
+        for limit in (0, -1, "all", True):
+            with pytest.raises(ConfigurationError, match="limit"):
+                await variables.history("s", "x", limit=limit)  # type: ignore[arg-type]
         assert await variables.list("s") == []
 
 

@@ -138,6 +138,8 @@ async def test_a_callback_is_told_in_order_whatever_it_raises(
         told_of.put_nowait(change.value)
         if change.value == 1:
             raise RuntimeError("not that one")
+        if change.value == 2:
+            raise asyncio.CancelledError("of something that it waited for")
 
     async with running_state() as state:
         with caplog.at_level(logging.ERROR):
@@ -146,6 +148,7 @@ async def test_a_callback_is_told_in_order_whatever_it_raises(
                 await state.variables.put("s", "n", number)
                 assert await told_of.get() == number
         assert "not that one" in caplog.text
+        assert "of something that it waited for" in caplog.text
         assert "the callback of a watch on variable 'n'" in caplog.text
         watch.close()
         await state.variables.watch(

@@ -17,7 +17,8 @@ from snakepit.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from snakepit_grpc_bridge.sessions.rows import GLOBAL_SESSION, Quotas, Session, SessionOptions
-    from snakepit_grpc_bridge.sessions.service import SessionService, generate_temp_session_id
+    from snakepit_grpc_bridge.sessions.service import SessionService
+    from snakepit_grpc_bridge.sessions.starting import generate_temp_session_id
 
 __all__ = [
     "GLOBAL_SESSION",
@@ -35,7 +36,7 @@ _HOMES = {
     "Session": "rows",
     "SessionOptions": "rows",
     "SessionService": "service",
-    "generate_temp_session_id": "service",
+    "generate_temp_session_id": "starting",
 }
 
 

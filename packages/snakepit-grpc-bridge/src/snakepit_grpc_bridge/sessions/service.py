@@ -16,21 +16,20 @@ from itertools import islice
 from operator import methodcaller
 from typing import Any, Final, Literal, Unpack
 
+from snakepit.errors import DecodeError, SnakepitError
 from snakepit.options import (
     USE_DEFAULT,
     Affinity,
     UseDefault,
     affinity_option,
-    seconds,
     whole_number,
 )
 from snakepit.session import generate_session_id
 from snakepit.telemetry import bus
+from snakepit_grpc_bridge.cancelling import UnbrokenWork
 from snakepit_grpc_bridge.errors import (
     BridgeError,
-    QuotaExceeded,
     SessionNotFound,
-    ValidationFailed,
 )
 from snakepit_grpc_bridge.metadata import read_metadata
 from snakepit_grpc_bridge.sessions.activity import Activity
@@ -52,8 +51,14 @@ from snakepit_grpc_bridge.sessions.rows import (
     plain_quotas,
     session_of,
 )
+from snakepit_grpc_bridge.sessions.starting import (
+    create,
+    create_global,
+    generate_temp_session_id,
+    new_temporary,
+)
 from snakepit_grpc_bridge.sessions.turns import Turns
-from snakepit_grpc_bridge.settings import DEFAULT_TTL, MAX_SESSIONS
+from snakepit_grpc_bridge.settings import DEFAULT_TTL, MAX_SESSIONS, time_to_live
 from snakepit_grpc_bridge.storage import ReadTransaction, Storage, Transaction
 from snakepit_grpc_bridge.telemetry import operation, session_ended
 
@@ -69,9 +74,6 @@ _BATCH: Final = 20
 _USES: Final = 200
 #: The pause of the sweep is at most so many seconds, and at least so many.
 _PAUSES: Final = (0.05, 10.0)
-# The global session is nobody's conversation: its calls don't wait for one another.
-_MAX_SHARED: Final = 1_000_000
-_GLOBAL_QUOTAS: Final = Quotas(variables=10_000, tools=1000)
 
 CloseHook = Callable[[str], Awaitable[None]]
 Cleaner = Callable[[Transaction, str], object]
@@ -109,6 +111,7 @@ class SessionService:
         self._cleaners: list[Cleaner] = []
         self._sweepers: list[Callable[[], Awaitable[object]]] = []
         self._turns = Turns()
+        self._unbroken = UnbrokenWork()
         # The sessions that something in this process belongs to, and what the storage was like when
         # they were last looked at.
         self._held: dict[str, str] = {}
@@ -122,7 +125,8 @@ class SessionService:
 
     async def open_global(self) -> None:
         """Make sure that there is the global session."""
-        await self._storage.transact(self._create_global)
+        now = self._clock()
+        await self._storage.transact(lambda tx: create_global(tx, now))
 
     def start_sweeping(self) -> None:
         """End expired sessions from now on."""
@@ -134,6 +138,7 @@ class SessionService:
         if sweeping is not None:
             sweeping.cancel()
             await asyncio.wait([sweeping])
+        await self._unbroken.aclose()
         with contextlib.suppress(BridgeError):  # of a storage that is lost nobody expects it
             await self._write_uses()
 
@@ -191,7 +196,8 @@ class SessionService:
             metadata=read_metadata(metadata),
         )
         use = new_use(row, self._ttl(ttl))
-        await self._storage.transact(lambda tx: self._create(tx, row, use))
+        most = self._max_sessions
+        await self._storage.transact(lambda tx: create(tx, row, use, most))
         return session_of(row, use)
 
     @asynccontextmanager
@@ -205,30 +211,24 @@ class SessionService:
         session = await self.start(session_id, **options)
         try:
             yield session
-        finally:
-            await self.close(session.id)
+        except BaseException:
+            # That it can't be closed must not hide why the block was left. It expires instead.
+            await self._try_to_close(session.id)
+            raise
+        await self.close(session.id)
 
     @asynccontextmanager
     async def open_temporary(self) -> AsyncIterator[str]:
         """A session for an ``async with`` block that nobody else knows: its id. It is stored only
         when it comes to hold something.
         """
-        session_id = generate_temp_session_id()
-        row = SessionRow(
-            id=session_id,
-            incarnation=secrets.token_hex(8),
-            created=self._clock(),
-            affinity="hint",
-            concurrency=1,
-            isolation="shared",
-            quotas=plain_quotas(Quotas()),
-            metadata={},
-        )
-        self._temporary[session_id] = Temporary(row, new_use(row, DEFAULT_TTL))
+        temporary = new_temporary(self._clock())
+        session_id = temporary.row.id
+        self._temporary[session_id] = temporary
         try:
             yield session_id
         finally:
-            await self.close(session_id)
+            await self._try_to_close(session_id)  # what was done in it is done all the same
 
     @operation("sessions")
     async def close(self, session_id: str) -> bool:
@@ -237,14 +237,25 @@ class SessionService:
         Its variables and tools are gone when this returns, and its instances in workers are
         released. The global session is emptied and stays open.
         """
-        temporary = self._temporary.pop(check_session_id(session_id), None)
-        stored = await self._storage.transact(lambda tx: self._end(tx, session_id, None))
-        if not stored and temporary is None:
-            return False
-        await self._release(session_id, "closed")
-        if session_id == GLOBAL_SESSION:
+        return await self._unbroken.run(self._close(check_session_id(session_id)))
+
+    async def _close(self, session_id: str) -> bool:
+        temporary = self._temporary.pop(session_id, None)
+        stored = False
+        try:
+            stored = await self._storage.transact(lambda tx: self._end(tx, session_id, None))
+        finally:
+            if stored or temporary is not None:
+                await self._release(session_id, "closed")
+        if stored and session_id == GLOBAL_SESSION:
             await self.open_global()
-        return True
+        return stored or temporary is not None
+
+    async def _try_to_close(self, session_id: str) -> None:
+        try:
+            await self.close(session_id)
+        except BridgeError as error:
+            _log.warning("session %r was not closed, and will expire: %s", session_id, error)
 
     async def clear_global(self) -> None:
         """Remove all global variables, tools and instances."""
@@ -366,17 +377,24 @@ class SessionService:
             for session_id in ended:
                 await self._release(session_id, "expired")
             await asyncio.sleep(0)
+            await self._write_uses()  # of sessions that would expire while others are ended
         await self._release_ended_elsewhere()
         await self._storage.prune(SESSION_USE.span(by="ended", stop=self._clock() - _MEMORY))
         for sweep in self._sweepers:
-            await sweep()
+            try:
+                await sweep()
+            except DecodeError as error:
+                # That row stays as it is, and must not keep the others from being swept.
+                _log.warning("not everything that has expired could be deleted: %s", error)
         return swept
 
     def _end_expired(self, tx: Transaction) -> Sequence[str]:
         now = self._clock()
-        expired = tx.scan(
+        due = tx.scan(
             SESSION_USE.span(by="expiry", stop=math.nextafter(now, math.inf)), limit=_BATCH
         )
+        # One that was used since its uses were written down is left to the next sweep.
+        expired = [use for use in due if self.gate(use.session_id).has_expired(use)]
         for use in expired:
             self._end(tx, use.session_id, now)
         return [use.session_id for use in expired]
@@ -398,7 +416,7 @@ class SessionService:
         while True:
             try:
                 await self.sweep()
-            except BridgeError as error:
+            except SnakepitError as error:
                 _log.warning("expired sessions could not be ended, to be tried again: %s", error)
             await self._pause()
 
@@ -416,33 +434,6 @@ class SessionService:
                 await asyncio.sleep(shortest)
 
     # --- transactions --------------------------------------------------------------------------
-
-    def _create(self, tx: Transaction, row: SessionRow, use: UseRow) -> None:
-        before = tx.get(SESSION_USE, row.id)
-        if before is not None and before.ended is None:
-            raise ValidationFailed(
-                f"a session {row.id!r} is open already; use it, or start one with another id",
-                details={"session_id": row.id},
-            )
-        count = tx.count(SESSIONS.span())
-        if count > self._max_sessions:  # the global one does not count
-            raise QuotaExceeded.of(None, "sessions", wanted=count, limit=self._max_sessions)
-        tx.put(SESSIONS, row)
-        tx.put(SESSION_USE, use)
-
-    def _create_global(self, tx: Transaction) -> None:
-        row = SessionRow(
-            id=GLOBAL_SESSION,
-            incarnation=secrets.token_hex(8),
-            created=self._clock(),
-            affinity="hint",
-            concurrency=_MAX_SHARED,
-            isolation="shared",
-            quotas=plain_quotas(_GLOBAL_QUOTAS),
-            metadata={},
-        )
-        if tx.insert(SESSIONS, row):
-            tx.put(SESSION_USE, new_use(row, None))
 
     def _end(self, tx: Transaction, session_id: str, expired: float | None) -> bool:
         """Delete a session with all it holds; one that ``expired`` is remembered for a while."""
@@ -491,9 +482,4 @@ class SessionService:
     def _ttl(self, ttl: float | timedelta | UseDefault | None) -> float | None:
         if isinstance(ttl, UseDefault):
             return self._default_ttl
-        return None if ttl is None else seconds("ttl", ttl)
-
-
-def generate_temp_session_id() -> str:
-    """Return a new random id for a session that ends with the call it is made for."""
-    return "temp_session_" + secrets.token_hex(8)
+        return None if ttl is None else time_to_live("ttl", ttl)

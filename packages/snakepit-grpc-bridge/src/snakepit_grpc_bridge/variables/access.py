@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 from collections.abc import Callable, Iterable
 from operator import methodcaller
 from typing import Any, Final, TypeVar
 
-from snakepit_grpc_bridge.errors import BridgeError, SessionNotFound, VariableNotFound
+from snakepit.errors import DecodeError
+from snakepit_grpc_bridge.cancelling import UnbrokenWork
+from snakepit_grpc_bridge.errors import (
+    BridgeError,
+    NotAllowed,
+    SessionNotFound,
+    VariableNotFound,
+)
 from snakepit_grpc_bridge.sessions import GLOBAL_SESSION, SessionService
 from snakepit_grpc_bridge.sessions.gate import Gate
 from snakepit_grpc_bridge.sessions.rows import UseRow
 from snakepit_grpc_bridge.storage import ReadTransaction, Storage, Transaction
 from snakepit_grpc_bridge.variables.call_view import Found, State, look_up, state_of, view
 from snakepit_grpc_bridge.variables.comparing import is_same
+from snakepit_grpc_bridge.variables.names import check_variable_name
 from snakepit_grpc_bridge.variables.rows import HISTORY, VARIABLES, VariableChange, VariableRow
 from snakepit_grpc_bridge.variables.values import Values, moment
 from snakepit_grpc_bridge.variables.watching import ChangeCallback, Watch, Watchers, call_back
@@ -23,6 +32,7 @@ from snakepit_grpc_bridge.variables.writing import Change, Writing, find, known_
 
 __all__ = ["VariableAccess", "visible"]
 
+_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 #: Seconds between two looks at what other hosts have written, while somebody watches.
 _LOOK: Final = 0.5
@@ -40,6 +50,7 @@ class VariableAccess:
         self._watchers = Watchers()
         self._callbacks: set[asyncio.Task[None]] = set()
         self._looking: asyncio.Task[None] | None = None
+        self._unbroken = UnbrokenWork()
         sessions.on_end(_delete_all)
         sessions.on_close(self._session_closed)
         sessions.on_sweep(self._delete_expired)
@@ -67,9 +78,20 @@ class VariableAccess:
             writing.finish()
             return result, writing.changes
 
+        return await self._commit(transaction)
+
+    async def _commit(self, transaction: Callable[[Transaction], tuple[_T, list[Change]]]) -> _T:
+        """Write, then tell those who watch."""
+        if not self._watchers:
+            return (await self._storage.transact(transaction))[0]
+        # What was written is told, also if the writer has been cancelled meanwhile.
+        return await self._unbroken.run(self._commit_and_tell(transaction))
+
+    async def _commit_and_tell(
+        self, transaction: Callable[[Transaction], tuple[_T, list[Change]]]
+    ) -> _T:
         result, changes = await self._storage.transact(transaction)
-        if self._watchers:
-            self._tell(changes)
+        self._tell(changes)
         return result
 
     async def find_for_worker(self, session_id: str, name: str) -> Found:
@@ -90,31 +112,42 @@ class VariableAccess:
     async def put_from_worker(
         self, session_id: str, name: str, value: Any, expected: int | None, by: str
     ) -> Found:
-        """Write for a worker, as :meth:`Writing.put` does; what the variable is then."""
+        """Write for a worker, as :meth:`Writing.put` does; what the variable is then.
+
+        Raises:
+            NotAllowed: it is a secret.
+        """
         gate = self._sessions.gate(session_id)
 
-        def transaction(tx: Transaction) -> tuple[VariableRow, State, list[Change]]:
+        def transaction(tx: Transaction) -> tuple[tuple[VariableRow, State], list[Change]]:
             writing = Writing(tx, gate, self.values, by)
             row = writing.put(name, value, expected)
+            if self._is_private(row):
+                raise NotAllowed(
+                    f"the secret {name!r} is written by the host only; register a tool that does it"
+                )
             writing.finish()
-            return row, state_of(tx, gate), writing.changes
+            return (row, state_of(tx, gate)), writing.changes
 
-        row, state, changes = await self._storage.transact(transaction)
-        self._tell(changes)
+        row, state = await self._commit(transaction)
         return self._found(session_id, row, state)
 
     def _found(self, session_id: str, row: VariableRow | None, state: State) -> Found:
         if row is None:
             return Found(None, None, None, True, state)
         version = row.version if row.session_id == session_id else None
-        if self.values.declaration(row.type, row.constraints).type.private:
+        if self._is_private(row):
             secret = self.values.value_of(row)
             plain = None if secret is None else secret.reveal()
             return Found(row.type, plain, version, False, state)
         return Found(row.type, row.value, version, row.expires is None, state)
 
+    def _is_private(self, row: VariableRow) -> bool:
+        return self.values.declaration(row.type, row.constraints).type.private
+
     async def missing(self, session_id: str, name: str) -> VariableNotFound:
         """The error for a variable that reading did not find."""
+        check_variable_name(name)
         names = await self.read(
             session_id, lambda tx, _: known_names(tx, session_id, GLOBAL_SESSION)
         )
@@ -138,6 +171,7 @@ class VariableAccess:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        await self._unbroken.aclose()
 
     # --- watching --------------------------------------------------------------------------------
 
@@ -217,10 +251,12 @@ class VariableAccess:
         for watch in self._watchers.of(session_id):
             try:
                 rows = await self._watched_rows(watch)
+                watch.catch_up(map(self._initial, rows), moment(self._sessions.now()))
             except SessionNotFound:
                 self._watchers.end(session_id)
                 return
-            watch.catch_up(map(self._initial, rows), moment(self._sessions.now()))
+            except DecodeError as error:  # for ever: the others must not wait for it
+                _log.warning("a watch of session %r sees nothing new: %s", session_id, error)
 
     async def _watched_rows(self, watch: Watch) -> list[VariableRow]:
         # No use of the session: or being watched would keep it alive whenever others write.

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, TypeVar, Unpack
 
-from snakepit.options import seconds
+from snakepit.options import whole_number
 from snakepit_grpc_bridge.errors import BridgeError, SessionNotFound
 from snakepit_grpc_bridge.metadata import read_metadata
 from snakepit_grpc_bridge.sessions import GLOBAL_SESSION
 from snakepit_grpc_bridge.sessions.gate import Gate
+from snakepit_grpc_bridge.settings import time_to_live
 from snakepit_grpc_bridge.storage import ReadTransaction
 from snakepit_grpc_bridge.telemetry import operation
 from snakepit_grpc_bridge.variables.access import VariableAccess, visible
@@ -104,7 +105,7 @@ class VariableService:
             constraints=constraints or {},
             metadata=read_metadata(metadata),
             read_only=read_only,
-            ttl=None if ttl is None else seconds("ttl", ttl),
+            ttl=None if ttl is None else time_to_live("ttl", ttl),
         )
         row = await self._access.write(
             session_id,
@@ -216,6 +217,7 @@ class VariableService:
 
         The last 100 are kept, also over its deletion; values of more than 64 KiB are not.
         """
+        whole_number("limit", limit)
         rows = await self._access.read(
             session_id,
             lambda tx, _: tx.scan(HISTORY.span(session_id, name), limit=limit, reverse=True),

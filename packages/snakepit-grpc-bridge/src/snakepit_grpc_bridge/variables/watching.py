@@ -11,6 +11,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
+from snakepit_grpc_bridge.cancelling import is_cancelled
 from snakepit_grpc_bridge.variables.comparing import is_same
 from snakepit_grpc_bridge.variables.rows import Kind, VariableChange
 
@@ -129,7 +130,9 @@ async def call_back(watch: Watch, callback: ChangeCallback) -> None:
             told = callback(change)
             if inspect.isawaitable(told):
                 await told
-        except Exception:
+        except (Exception, asyncio.CancelledError):
+            if is_cancelled():
+                raise
             # It must not keep later changes from being told.
             _log.exception("the callback of a watch on variable %r failed", change.name)
 
