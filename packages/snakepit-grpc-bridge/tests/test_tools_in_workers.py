@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -98,6 +99,9 @@ async def test_a_worker_gets_the_errors_of_its_tools() -> None:
         def fails() -> None:
             raise LookupError("no such item")
 
+        def exits() -> None:
+            sys.exit("as a command line does")
+
         async def slow() -> None:
             await asyncio.Event().wait()
 
@@ -105,16 +109,19 @@ async def test_a_worker_gets_the_errors_of_its_tools() -> None:
         await tools.register("slow", slow, timeout=0.01)
         await tools.register("theirs", fails, allow=["team-a"])
         await tools.register("no-data", object)
+        await tools.register("exits", exits)
         with pytest.raises(ToolExecutionFailed, match="no such item") as failed:
             await run(platform, home, "call", "fails", {})
         assert isinstance(failed.value.__cause__, LookupError)
+        with pytest.raises(ToolExecutionFailed, match="SystemExit"):
+            await run(platform, home, "call", "exits", {})
         with pytest.raises(CallTimeout, match="'slow'"):
             await run(platform, home, "call", "slow", {})
         with pytest.raises(NotAllowed, match="'theirs'"):
             await run(platform, home, "call", "theirs", {})
         with pytest.raises(ToolNotFound) as missing:
             await run(platform, home, "call", "never", {})
-        assert missing.value.available == ["fails", "no-data", "slow"]
+        assert missing.value.available == ["exits", "fails", "no-data", "slow"]
         with pytest.raises(EncodeError):
             await run(platform, home, "call", "no-data", {})
         assert await run(platform, home, "pid") == platform.pool.workers()[0].pid

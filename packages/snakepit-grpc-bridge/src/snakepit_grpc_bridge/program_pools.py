@@ -79,6 +79,8 @@ class ProgramPools:
         return pool
 
     async def _session_closed(self, session_id: str) -> None:
+        if session_id not in self._own:
+            return
         closing = asyncio.create_task(self._close_own(session_id))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)

@@ -170,6 +170,31 @@ async def test_a_failing_tool_keeps_its_cause() -> None:
             await call(state, "silent")
 
 
+@pytest.mark.parametrize("kind", [SystemExit, asyncio.CancelledError, ExceptionGroup])
+async def test_whatever_a_tool_raises_ends_the_tool_alone(kind: type[BaseException]) -> None:
+    error = ExceptionGroup("both", [ValueError()]) if kind is ExceptionGroup else kind(2)
+
+    def in_a_thread() -> None:
+        raise error
+
+    async def on_the_loop() -> None:
+        raise error
+
+    def items() -> Iterator[int]:
+        yield 1
+        raise error
+
+    async with running_state() as state:
+        for function in (in_a_thread, on_the_loop):
+            await state.tools.register("fails", function, replace=True)
+            with pytest.raises(ToolExecutionFailed, match=kind.__name__) as caught:
+                await call(state, "fails")
+            assert caught.value.__cause__ is error
+        await state.tools.register("items", items)
+        with pytest.raises(ToolExecutionFailed, match=kind.__name__):
+            assert [item async for item in state.tools.stream("items", {}, "s")] == [1]
+
+
 async def test_a_sessions_tools_come_before_the_global_ones() -> None:
     async with running_state() as state:
         tools = state.tools
@@ -239,6 +264,37 @@ async def test_registering_is_checked() -> None:
         with pytest.raises(SessionNotFound):
             await tools.register("x", price, session_id="never")
         assert await tools.list() == []
+
+
+async def test_of_those_who_register_a_tool_at_once_one_succeeds(storage_url: str) -> None:
+    async with running_state(storage_url) as state:
+        await state.sessions.start("small", quotas=Quotas(tools=3))
+
+        async def register(session_id: str, name: str) -> type[BaseException] | None:
+            try:
+                await state.tools.register(name, lambda: 1, session_id=session_id)
+            except BaseException as error:
+                return type(error)
+            return None
+
+        same = await asyncio.gather(*(register("s", "same") for _ in range(10)))
+        assert sorted(map(str, same)) == sorted(map(str, [None] + [DuplicateTool] * 9))
+        many = await asyncio.gather(*(register("small", f"tool-{n}") for n in range(10)))
+        assert many.count(None) == 3
+        assert many.count(QuotaExceeded) == 7
+        assert len(await state.tools.list(session_id="small")) == 3
+
+
+async def test_names_and_numbers_that_are_none() -> None:
+    async with running_state() as state:
+        name: Any
+        for name in (5, None, [], "", "a/b", "x" * 1_000_000, "\ud800"):
+            with pytest.raises(ValidationFailed, match="name") as caught:
+                await state.tools.get(name)
+            assert len(str(caught.value)) < 1000
+        for limit in (0, -1, "all", True):
+            with pytest.raises(ConfigurationError, match="limit"):
+                await state.tools.audit(limit=limit)  # type: ignore[arg-type]
 
 
 async def test_a_session_has_no_more_tools_than_it_may() -> None:

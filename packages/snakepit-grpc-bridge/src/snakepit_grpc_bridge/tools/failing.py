@@ -12,7 +12,7 @@ from snakepit_grpc_bridge.errors import ToolExecutionFailed
 __all__ = ["failing_as", "raise_tool_error"]
 
 
-def raise_tool_error(name: str, error: Exception) -> NoReturn:
+def raise_tool_error(name: str, error: BaseException) -> NoReturn:
     """Raise what the caller of a tool gets whose function raised ``error``.
 
     That calls are nested too deep is said as it is: wrapped once for each level, it would be out of
@@ -31,7 +31,7 @@ def failing_as(name: str) -> Iterator[None]:
     """Run a tool's function."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise_tool_error(name, error)
 
 

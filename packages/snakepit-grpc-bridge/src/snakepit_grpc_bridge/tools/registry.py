@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from snakepit_grpc_bridge.cancelling import UnbrokenWork
 from snakepit_grpc_bridge.errors import DuplicateTool, NotAllowed, QuotaExceeded, ToolNotFound
 from snakepit_grpc_bridge.sessions import GLOBAL_SESSION, SessionService
 from snakepit_grpc_bridge.sessions.gate import Gate, Taken
 from snakepit_grpc_bridge.sessions.rows import UseRow
 from snakepit_grpc_bridge.storage import ReadTransaction, Storage, Transaction
 from snakepit_grpc_bridge.tools.records import TOOLS, Tool, ToolRow
-from snakepit_grpc_bridge.tools.schema import Schema, is_tool_name
+from snakepit_grpc_bridge.tools.schema import Schema, check_tool_name
 from snakepit_grpc_bridge.variables.values import moment
 
 __all__ = ["Options", "ToolRegistry"]
@@ -47,6 +49,9 @@ class ToolRegistry:
         self._sessions = sessions
         self._functions: dict[str, dict[str, Tool]] = {}
         self._read: dict[tuple[str, str], tuple[ToolRow, Tool]] = {}
+        # One registration at a time, until the function is where the next one looks.
+        self._registering = asyncio.Lock()
+        self._unbroken = UnbrokenWork()
         sessions.on_end(_delete_all)
         sessions.on_close(self._session_closed)
 
@@ -57,6 +62,17 @@ class ToolRegistry:
             DuplicateTool: the session has a tool of that name, and it is not to be replaced.
             QuotaExceeded: the session has as many as it may have.
         """
+        await self._unbroken.run(self._add(tool, replace))
+
+    async def aclose(self) -> None:
+        """Wait for registrations under way. Idempotent."""
+        await self._unbroken.aclose()
+
+    async def _add(self, tool: Tool, replace: bool) -> None:
+        async with self._registering:
+            await self._add_alone(tool, replace)
+
+    async def _add_alone(self, tool: Tool, replace: bool) -> None:
         session_id, name = tool.session_id, tool.name
         functions = self._functions.get(session_id, {})
         gate = self._sessions.gate(session_id)
@@ -111,9 +127,11 @@ class ToolRegistry:
         """The tool that a session means by a name.
 
         Raises:
+            ValidationFailed: no tool can have that name.
             ToolNotFound: there is none; lists those it can call.
             NotAllowed: it may not call it.
         """
+        check_tool_name(name)
         tool = await self._look_up(name, session_id)
         if tool is None:
             raise ToolNotFound.of(name, session_id, await self.visible(session_id))
@@ -132,8 +150,8 @@ class ToolRegistry:
 
         def work(tx: ReadTransaction) -> tuple[UseRow, str, ToolRow | None]:
             use, record = gate.enter(tx), gate.record(tx)
-            row = tx.get(TOOLS, session_id, name) if is_tool_name(name) else None
-            if row is None and shared is None and is_tool_name(name):
+            row = tx.get(TOOLS, session_id, name)
+            if row is None and shared is None:
                 row = tx.get(TOOLS, GLOBAL_SESSION, name)
             return use, record.incarnation, row
 

@@ -7,21 +7,26 @@ import inspect
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from snakepit.errors import CallTimeout
 from snakepit.threads import call_in_thread, iterate_in_thread
+from snakepit_grpc_bridge.cancelling import is_cancelled
 from snakepit_grpc_bridge.tools.failing import raise_tool_error
 from snakepit_grpc_bridge.tools.records import Tool
 
 __all__ = ["Stopwatch", "ToolRunner"]
+
+# What ends a tool and nothing else. SystemExit would end the host's event loop: a command line
+# that is wrapped as a tool raises it.
+_FAILURES: Final = (Exception, SystemExit, asyncio.CancelledError)
 
 
 class ToolRunner:
     """Runs tools of the host, and keeps the limits of all. For one event loop."""
 
     def __init__(self) -> None:
-        self._limits: dict[tuple[str, str], asyncio.Semaphore] = {}
+        self._limits: dict[str, dict[str, asyncio.Semaphore]] = {}
 
     async def run(self, tool: Tool, given: Mapping[str, Any]) -> Any:
         """Run a tool's function and return what it returns.
@@ -39,7 +44,7 @@ class ToolRunner:
             try:
                 async with limit:
                     return await _result_of(tool.function, given)
-            except Exception as error:
+            except _FAILURES as error:
                 _raise_failed(tool, error, timed_out=limit.expired())
 
     async def stream(self, tool: Tool, given: Mapping[str, Any]) -> AsyncGenerator[Any]:
@@ -55,7 +60,7 @@ class ToolRunner:
                         item = await anext(items)
                 except StopAsyncIteration:
                     return
-                except Exception as error:
+                except _FAILURES as error:
                     _raise_failed(tool, error, timed_out=limit.expired())
                 yield item
 
@@ -63,16 +68,22 @@ class ToolRunner:
         """For a block that begins when fewer calls of a tool run than its limit allows."""
         if tool.concurrency is None:
             return nullcontext()
-        key = tool.session_id, tool.name
-        return self._limits.setdefault(key, asyncio.Semaphore(tool.concurrency))
+        limits = self._limits.setdefault(tool.session_id, {})
+        return limits.setdefault(tool.name, asyncio.Semaphore(tool.concurrency))
 
     def forget(self, session_id: str, name: str) -> None:
         """A tool was removed or replaced; calls that run keep their limit."""
-        self._limits.pop((session_id, name), None)
+        self._limits.get(session_id, {}).pop(name, None)
+
+    async def forget_session(self, session_id: str) -> None:
+        """A session has ended, and its tools with it."""
+        self._limits.pop(session_id, None)
 
 
-def _raise_failed(tool: Tool, error: Exception, *, timed_out: bool) -> NoReturn:
+def _raise_failed(tool: Tool, error: BaseException, *, timed_out: bool) -> NoReturn:
     """Raise what the caller gets of a tool that raised ``error``."""
+    if isinstance(error, asyncio.CancelledError) and is_cancelled():
+        raise error
     if timed_out and isinstance(error, TimeoutError):
         raise CallTimeout(
             f"tool {tool.name!r} did not answer within its limit of {tool.timeout:g} s",

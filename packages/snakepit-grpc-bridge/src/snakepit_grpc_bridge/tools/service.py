@@ -59,6 +59,7 @@ class ToolService:
         self._registry = ToolRegistry(storage, sessions)
         self._runner = ToolRunner()
         self._audit = AuditLog(storage)
+        sessions.on_close(self._runner.forget_session)
         sessions.on_sweep(self._audit.prune)
 
     # --- registering -----------------------------------------------------------------------------
@@ -273,6 +274,7 @@ class ToolService:
 
         They are kept for thirty days, also when the session has ended.
         """
+        whole_number("limit", limit)
         return await self._audit.calls(session_id, limit=limit)
 
     @operation("tools")
@@ -283,6 +285,7 @@ class ToolService:
 
     async def aclose(self) -> None:
         """Write down the records that are left. Idempotent."""
+        await self._registry.aclose()
         await self._audit.aclose()
 
     async def _add(self, tool: Tool, replace: bool) -> Tool:

@@ -14,15 +14,8 @@ The second row needs nothing but the standard library.
 
 from __future__ import annotations
 
-from snakepit_grpc_bridge.tools.schema.names import check_tool_name, is_tool_name
+from snakepit_grpc_bridge.tools.schema.names import check_tool_name
 from snakepit_grpc_bridge.tools.schema.results import plain_result
 from snakepit_grpc_bridge.tools.schema.tool_schema import Parameter, Schema, read_schema
 
-__all__ = [
-    "Parameter",
-    "Schema",
-    "check_tool_name",
-    "is_tool_name",
-    "plain_result",
-    "read_schema",
-]
+__all__ = ["Parameter", "Schema", "check_tool_name", "plain_result", "read_schema"]

@@ -7,7 +7,7 @@ from typing import Final
 
 from snakepit_grpc_bridge.errors import ValidationFailed
 
-__all__ = ["PARAMETER_NAME", "check_tool_name", "is_tool_name"]
+__all__ = ["PARAMETER_NAME", "check_tool_name"]
 
 #: What the providers of language models take as the name of a field.
 PARAMETER_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -24,14 +24,9 @@ def check_tool_name(name: object) -> str:
         >>> check_tool_name("weather.now")
         'weather.now'
     """
-    if not is_tool_name(name):
+    if not isinstance(name, str) or not _TOOL_NAME.fullmatch(name):
         raise ValidationFailed(
             f"{name!r:.100} is no tool name; use letters, digits and _ . - after a first letter or "
             "digit, at most 64 characters"
         )
-    return str(name)
-
-
-def is_tool_name(name: object) -> bool:
-    """Say whether a tool can have that name."""
-    return isinstance(name, str) and _TOOL_NAME.fullmatch(name) is not None
+    return name
