@@ -241,7 +241,10 @@ class CallingPool(ABC):
         chain = current_chain()
         self._require_usable(chain)
         now = time.monotonic()
-        deadline = defaults.deadline(now, timeout)
+        deadline = queue_deadline = None
+        if not defaults.leaves_unlimited(timeout, queue_timeout):
+            deadline = defaults.deadline(now, timeout)
+            queue_deadline = defaults.queue_deadline(now, queue_timeout)
         if chain:
             require_depth(command, chain)
             deadline = earliest_deadline(deadline, chain)
@@ -254,7 +257,7 @@ class CallingPool(ABC):
             session_id,
             stream,
             idempotent,
-            defaults.queue_deadline(now, queue_timeout),
+            queue_deadline,
             affinity != "hint",
             affinity == "strict_fail_fast",
             rank,

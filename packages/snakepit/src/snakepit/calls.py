@@ -246,6 +246,13 @@ class Call:
         self.started_at = None
         self.worker_id = None
 
+    @property
+    def has_limit(self) -> bool:
+        """Whether it may ever be late."""
+        return (
+            self.deadline is not None or self.queue_deadline is not None or self.stream is not None
+        )
+
     def limit_at(self, now: float) -> float | None:
         """When the first of its limits is reached, if nothing happens until then."""
         if self.queue_deadline is None and self.stream is None:
@@ -322,7 +329,7 @@ class Call:
         return self.result()
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
-        return asyncio.get_running_loop()
+        return self._wakeups.loop or asyncio.get_running_loop()
 
     def add_done_callback(self, waiter: Callable[[Any], object], *, context: Context) -> None:
         self._waiter = waiter

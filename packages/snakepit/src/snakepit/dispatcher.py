@@ -108,7 +108,8 @@ class Dispatcher:
             self.scheduler.borrowed(call, worker_id)
         self.counters.submitted += 1
         now = call.submitted_at
-        self._watch(call, now)
+        if call.has_limit:
+            self._watch(call, now)
         if worker_id is None:
             call.apply(_QUEUE)
             if bus.listening:
@@ -159,9 +160,9 @@ class Dispatcher:
         # Not the clock of deadlines: a test may hold that one still.
         give_up_at = time.perf_counter() + self._spin.limit
         while call.outcome is None:
-            if not worker.poll():
-                os.sched_yield()
-            if time.perf_counter() > give_up_at:
+            # At first, too: the worker may have to share this processor.
+            os.sched_yield()
+            if not worker.poll() and time.perf_counter() > give_up_at:
                 break
         self._spin.record(found=call.outcome is not None)
 

@@ -84,6 +84,15 @@ class CallDefaults:
     stream_idle_timeout: float | None
     affinity: Affinity
 
+    def leaves_unlimited(self, timeout: Timeout, queue_timeout: Timeout) -> bool:
+        """Whether a call with these limits has none: the usual case, to be known at a look."""
+        return (
+            timeout is USE_DEFAULT
+            and queue_timeout is USE_DEFAULT
+            and self.timeout is None
+            and self.queue_timeout is None
+        )
+
     @classmethod
     def of(
         cls,

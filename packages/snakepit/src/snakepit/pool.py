@@ -217,7 +217,7 @@ class Pool(CallingPool, SupervisedPool):
             )
         _be_quiet_by_default()
         self._state = PoolState.STARTING
-        self._loop = asyncio.get_running_loop()
+        self._loop = self._wakeups.loop = asyncio.get_running_loop()
         self._home = forks.here()
         self.name = self._workforce.name = self._dispatcher.name = claim_name(self.name)
         self._workforce.monitor.on_look = self._tell_status

@@ -16,15 +16,18 @@ called back when the other one turns out slow.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from snakepit.call_queue import CallQueue, WaitsFor
 from snakepit.calls import Call
 from snakepit.errors import PoolSaturated, SessionWorkerUnavailable, WorkerBusy
 from snakepit.telemetry import bus
 
+# The lowest level where no worker takes calls.
+_NOWHERE: Final = sys.maxsize
 #: Sessions whose worker is remembered; the least recently used are forgotten.
 SESSION_LIMIT = 10_000
 
@@ -32,13 +35,13 @@ SESSION_LIMIT = 10_000
 class _Slots:
     """The slots of one worker."""
 
-    __slots__ = ("ahead", "capacity", "closed", "held", "load", "worker_id")
+    __slots__ = ("capacity", "closed", "held", "limit", "load", "worker_id")
 
     def __init__(self, worker_id: str, capacity: int, ahead: int) -> None:
         self.worker_id = worker_id
         self.capacity = capacity
-        #: How many calls it may be sent beyond its capacity.
-        self.ahead = ahead
+        #: How many calls it may be sent, those ahead included.
+        self.limit = capacity + ahead
         self.load = 0
         self.closed = False
         #: Whether the call it runs is not known to be short, so that nothing is to wait behind it.
@@ -46,7 +49,7 @@ class _Slots:
 
     def room(self, *, ahead: bool) -> bool:
         """Whether it can take a call: in a free slot, or ahead."""
-        limit = self.capacity + self.ahead if ahead and not self.held else self.capacity
+        limit = self.limit if ahead and not self.held else self.capacity
         return self.load < limit and not self.closed
 
 
@@ -72,7 +75,11 @@ class Scheduler:
         # The open workers by load, each level in the order they came to it: so the first of the
         # first level that is not empty is the least loaded, and the longest unused of those.
         self._levels: list[OrderedDict[str, _Slots]] = [OrderedDict()]
+        # The first level with workers.
+        self._lowest = _NOWHERE
+        # A worker with so much load has no free slot, or can't be sent anything, whichever it is.
         self._capacity = 0
+        self._limit = 0
         #: How many calls all workers were sent beyond those they can run.
         self.ahead = 0
         self._sessions: OrderedDict[str, str] = OrderedDict()
@@ -251,8 +258,12 @@ class Scheduler:
         if load > slots.capacity:
             self.ahead -= 1
         if not slots.closed:
-            del self._levels[load][worker_id]
-            self._levels[load - 1][worker_id] = slots
+            levels = self._levels
+            level = levels[load]
+            del level[worker_id]
+            levels[load - 1][worker_id] = slots
+            if load <= self._lowest:
+                self._lowest = load - 1
         if self.queue.size:
             self.queue.worker_has_room(worker_id)
 
@@ -288,10 +299,12 @@ class Scheduler:
                 return None if home is None else WaitsFor(home.worker_id)
             return worker_id
 
-        return self.queue.take(place) if self.queue.size else None
+        return self.queue.take(place) if self.queue.size and self._has_room() else None
 
     def _place(self, call: Call, short: bool, ahead: bool) -> str | None:
         """Take a slot for a call that is ``short`` or not, in a busy worker only if ``ahead``."""
+        if not self._has_room():
+            return None
         session_id = call.session_id
         slots = self._least_loaded(ahead) if session_id is None else self._find(call, ahead)
         if slots is None:
@@ -304,11 +317,12 @@ class Scheduler:
         levels, load = self._levels, slots.load
         if load >= slots.capacity:
             self.ahead += 1
-        del levels[load][worker_id]
-        slots.load = load = load + 1
-        if load == len(levels):
-            levels.append(OrderedDict())
-        levels[load][worker_id] = slots
+        level = levels[load]
+        del level[worker_id]
+        slots.load = load + 1
+        levels[load + 1][worker_id] = slots
+        if not level and load == self._lowest:
+            self._lowest = load + 1
         return worker_id
 
     def find(self, call: Call, *, short: bool = False) -> str | None:
@@ -330,6 +344,10 @@ class Scheduler:
         if slots is None and ahead and self._may_go_ahead(call, home):
             return home
         return slots
+
+    def _has_room(self) -> bool:
+        """Whether any worker can be sent anything: to know at a look that a busy pool can't."""
+        return self._lowest < self._limit
 
     def _may_go_ahead(self, call: Call, slots: _Slots) -> bool:
         """Whether a call may be sent to a busy worker, and overtakes nobody who waits for it."""
@@ -353,16 +371,15 @@ class Scheduler:
         return slots if slots is not None and not slots.closed else None
 
     def _least_loaded(self, ahead: bool) -> _Slots | None:
-        for level in self._levels:
-            for slots in level.values():
-                load = slots.load
+        load = self._lowest
+        end = self._limit if ahead else self._capacity
+        while load < end:
+            for slots in self._levels[load].values():
                 if load < slots.capacity:
                     return slots
-                if not ahead:
-                    if load >= self._capacity:
-                        return None  # a full pool needs no look at all its workers
-                elif slots.room(ahead=True) and not self.queue.is_awaited(slots.worker_id):
+                if ahead and slots.room(ahead=True) and not self.queue.is_awaited(slots.worker_id):
                     return slots
+            load += 1
         return None
 
     # --- sessions ----------------------------------------------------------------------------
@@ -405,6 +422,10 @@ class Scheduler:
         """
         slots = self._workers[worker_id] = _Slots(worker_id, capacity, ahead)
         self._capacity = max(self._capacity, capacity)
+        self._limit = max(self._limit, slots.limit)
+        while len(self._levels) <= slots.limit:
+            self._levels.append(OrderedDict())
+        self._lowest = 0
         idle = self._levels[0]
         idle[worker_id] = slots
         idle.move_to_end(worker_id, last=False)
@@ -415,6 +436,7 @@ class Scheduler:
         if slots is not None and not slots.closed:
             slots.closed = True
             del self._levels[slots.load][worker_id]
+            self._lowest = next((i for i, each in enumerate(self._levels) if each), _NOWHERE)
             self.queue.worker_left(worker_id)
 
     def remove_worker(self, worker_id: str) -> None:

@@ -25,9 +25,12 @@ class WakeUps:
     ``at_once``: no task runs, and ``wake`` is going to be called before another one does.
     """
 
-    __slots__ = ("_due", "at_once")
+    __slots__ = ("_due", "at_once", "loop")
 
     def __init__(self) -> None:
+        #: Where their tasks run, once the pool has started: to ask for the running loop at every
+        #: call costs a system call.
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.at_once = False
         self._due: deque[Sleeper] = deque()
 

@@ -38,7 +38,6 @@ from snakepit.wire.messages import (
     call_frame,
     credit_frame,
     items_size,
-    read_body,
     read_ids,
     read_items,
     read_mapping,
@@ -395,8 +394,7 @@ class WorkerProcess:
         # Results are what most frames are: in place, and by a short way.
         call = self._calls.get(frame.call_id) or self._answered_call(frame)
         try:
-            (value,) = read_body(frame, 1)
-            call.succeed(value)
+            call.succeed(read_value(frame))
         except SnakepitError as error:
             call.fail(error)
         self._end_call(call)

@@ -49,6 +49,7 @@ Everything runs in the calling thread; all functions may be called from several 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -69,6 +70,9 @@ MAX_PAYLOAD_BYTES = 1 << 30
 
 # A packer keeps its buffer, which has grown to its largest value: only small ones are kept.
 _KEEP_BYTES = 1 << 16
+# Bytes that are decoded as plain values at first: to find an extension in them is to have lost
+# little.
+_SHORT = 1 << 12
 _NEW_BUFFER_BYTES = 1 << 12
 
 # Making a packer costs as much as packing a small value, so idle ones are kept. Taking one out
@@ -103,8 +107,8 @@ def encode(value: Any, *, root: str = "value", limit: int = MAX_PAYLOAD_BYTES) -
 def encode_fields(
     fields: list[Any],
     names: Sequence[str],
-    *,
     segments: OutgoingSegments | None = None,
+    *,
     limit: int = MAX_PAYLOAD_BYTES,
 ) -> bytes:
     """Return a msgpack array of ``fields``, whose ``names`` begin the paths in errors; those of
@@ -230,6 +234,11 @@ def decode(data: bytes | bytearray | memoryview, leases: Leases | None = None) -
         is not installed, or more than ``MAX_OBJECTS`` objects. No other error, whatever the bytes;
         lengths are checked before memory is taken for them.
     """
+    if leases is None:
+        # What holds more than plain values, or is wrong, is looked at closely below.
+        with contextlib.suppress(Exception):
+            if len(data) < _SHORT:
+                return _unpack_plain(data)
     try:
         # Each object takes a byte at least, so that only in long bytes they have to be counted.
         counts = len(data) > MAX_OBJECTS
@@ -252,6 +261,17 @@ def decode(data: bytes | bytearray | memoryview, leases: Leases | None = None) -
     if decoding.open_marks:
         raise DecodeError("a mark of a tuple, set or exception stands alone")
     return value
+
+
+def _unpack_plain(data: bytes | bytearray | memoryview) -> Any:
+    """The value in short bytes of plain values; any exception for all others."""
+    return msgpack.unpackb(
+        data,
+        strict_map_key=False,
+        timestamp=3,
+        object_pairs_hook=values.plain_mapping,
+        ext_hook=values.refuse_extension,
+    )
 
 
 def decode_fields(data: bytes, names: Sequence[str]) -> Any:

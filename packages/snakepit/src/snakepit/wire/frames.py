@@ -17,16 +17,16 @@ FLAG_STREAM: Final = 0x01
 FLAG_NESTED: Final = 0x02
 #: The body refers to segments; only where both sides have announced that they know them.
 FLAG_SEGMENTS: Final = 0x04
-_COMMON_FLAGS: Final = FLAG_STREAM | FLAG_NESTED
-_UNCOMMON_FLAGS: Final = ~_COMMON_FLAGS
-_KNOWN_FLAGS: Final = _COMMON_FLAGS | FLAG_SEGMENTS
+_KNOWN_FLAGS: Final = FLAG_STREAM | FLAG_NESTED | FLAG_SEGMENTS
 
 _HEADER: Final = Struct("<IBBHQ")
 HEADER_BYTES: Final = _HEADER.size
 #: Where in a frame its type is.
 FRAME_TYPE_AT: Final = 4
-_unpack_header = _HEADER.unpack_from
 _pack_header = _HEADER.pack
+# The same header with its type, flags and reserved field as one number, which is the type where the
+# others are zero.
+_unpack_header: Final = Struct("<IIQ").unpack_from
 # Large enough that a busy connection drains many small frames with one system call.
 _READ_BYTES: Final = 1 << 16
 
@@ -125,14 +125,25 @@ class FrameDecoder:
 
     def received(self, count: int) -> list[Frame]:
         """Decode the frames that the ``count`` bytes just written complete."""
+        if HEADER_BYTES <= count <= self._max_body_bytes and not self._filled:
+            size, kind, call_id = _unpack_header(self._buffer)
+            if size == count - HEADER_BYTES and kind in _KNOWN_TYPES:
+                # Most reads bring one frame, whole and plain.
+                body = self._view[HEADER_BYTES:count].tobytes()
+                return [_new_frame(Frame, (kind, 0, call_id, body))]
+        return self._cut(count)
+
+    def _cut(self, count: int) -> list[Frame]:
+        """The frames in whatever has come."""
         view = self._view
         filled = self._filled + count
         frames: list[Frame] = []
         offset = 0
         while filled - offset >= HEADER_BYTES:
-            size, kind, flags, reserved, call_id = _unpack_header(view, offset)
-            if kind not in _KNOWN_TYPES or flags & _UNCOMMON_FLAGS or reserved:
-                self._check_uncommon(kind, flags, reserved)
+            size, kind, call_id = _unpack_header(view, offset)
+            flags = 0
+            if kind not in _KNOWN_TYPES:
+                kind, flags = self._split_uncommon(kind)
             if size > self._max_body_bytes:
                 raise _too_large(size, self._max_body_bytes)
             start = offset + HEADER_BYTES
@@ -145,13 +156,17 @@ class FrameDecoder:
             self._keep(offset, filled)
         return frames
 
-    def _check_uncommon(self, kind: int, flags: int, reserved: int) -> None:
+    def _split_uncommon(self, fields: int) -> tuple[int, int]:
+        """The type and the flags of a header in which more than the type is set."""
+        kind, flags, reserved = fields & 0xFF, fields >> 8 & 0xFF, fields >> 16
         if kind not in _KNOWN_TYPES or flags & ~_KNOWN_FLAGS or reserved:
             raise ProtocolError(
                 f"the peer sent a frame of type {kind} with flags {flags:#x} and "
                 f"reserved {reserved:#x}, which version 1 does not know"
             )
-        self.saw_segments = True
+        if flags & FLAG_SEGMENTS:
+            self.saw_segments = True
+        return kind, flags
 
     def _keep(self, offset: int, filled: int) -> None:
         """Keep the bytes of an unfinished frame, and have space behind them."""

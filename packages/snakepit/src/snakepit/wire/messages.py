@@ -49,15 +49,16 @@ def call_frame(
     Raises:
         EncodeError, PayloadTooLarge: the arguments can't travel; the path starts at ``args``.
     """
-    fields: list[Any] = list(request)
-    *_, parent, credit = fields
-    flags = 0 if parent is None else FLAG_NESTED
-    if credit is not None:
+    fields: list[Any] = [*request]
+    flags = 0
+    if fields[4] is not None:
+        flags = FLAG_NESTED
+    if fields[5] is not None:
         flags |= FLAG_STREAM
-        fields[-1] = list(credit)
+        fields[5] = [*fields[5]]
     if trace:
         fields.append(trace)
-    body = encode_fields(fields, _CALL_FIELDS, segments=segments)
+    body = encode_fields(fields, _CALL_FIELDS, segments)
     if type(body) is SharedBody:
         flags |= FLAG_SEGMENTS
     return encode_frame(_CALL, call_id, body, flags)
@@ -71,11 +72,15 @@ def read_call(frame: Frame) -> CallRequest:
         DecodeError: a value in it can't be decoded; only this call fails.
     """
     body = decode_fields(frame.body, _CALL_FIELDS)
-    if type(body) is list and len(body) == _CALL_LENGTH:
-        body.append(None)  # nearly every call
-    else:
-        body = _with_trace(frame, body)
-    request = _new_request(CallRequest, body)
+    if not frame.flags and type(body) is list and tuple(map(type, body)) in _USUAL_CALLS:
+        body.append(None)
+        return _new_request(CallRequest, body)
+    return _read_unusual_call(frame, body)
+
+
+def _read_unusual_call(frame: Frame, body: Any) -> CallRequest:
+    """A call with a trace, one that streams or is nested, or what is none."""
+    request = _new_request(CallRequest, _with_trace(frame, body))
     command, args, timeout, session, parent, credit, _ = request
     # The very types: a bool is an int too.
     if (
@@ -100,15 +105,15 @@ def read_call(frame: Frame) -> CallRequest:
 
 
 def _with_trace(frame: Frame, body: Any) -> list[Any]:
-    """The elements of a ``CALL`` that has other than six: what comes after the sixth is optional,
-    and a seventh that is no trace is none.
+    """The elements of a ``CALL``: what comes after the sixth is optional, and a seventh that is no
+    trace is none.
 
     Raises:
         ProtocolError: it has fewer.
     """
     if type(body) is not list or len(body) < _CALL_LENGTH:
         raise _too_short(frame, _CALL_LENGTH)
-    trace = body[_CALL_LENGTH]
+    trace = body[_CALL_LENGTH] if len(body) > _CALL_LENGTH else None
     return [*body[:_CALL_LENGTH], trace if type(trace) is dict else None]
 
 
@@ -125,6 +130,12 @@ _CALL_TYPES = (
     (str,), (dict,), _OPTIONAL_NUMBER, _OPTIONAL_TEXT, _OPTIONAL_COUNT, _OPTIONAL_LIST
 )  # fmt: skip
 _CALL_LENGTH = len(_CALL_TYPES)
+# What the fields are of a call that neither streams nor is nested, and brings no trace.
+_USUAL_CALLS = frozenset(
+    (str, dict, timeout, session, _NONE, _NONE)
+    for timeout in _OPTIONAL_NUMBER
+    for session in _OPTIONAL_TEXT
+)
 
 
 def _wrong_type(call_id: int, request: CallRequest) -> ProtocolError:
@@ -146,7 +157,7 @@ def value_frame(
     Raises:
         EncodeError, PayloadTooLarge: the value can't travel.
     """
-    body = encode_fields([value], _RESULT, segments=segments)
+    body = encode_fields([value], _RESULT, segments)
     return encode_frame(kind, call_id, body, FLAG_SEGMENTS if type(body) is SharedBody else 0)
 
 
@@ -219,7 +230,10 @@ def _too_short(frame: Frame, count: int) -> ProtocolError:
 
 def read_value(frame: Frame) -> Any:
     """The one element of a frame's body; raises as :func:`read_body`."""
-    return read_body(frame, 1)[0]
+    body = decode_fields(frame.body, _RESULT)
+    if type(body) is not list or not body:
+        raise _too_short(frame, 1)
+    return body[0]
 
 
 def read_items(frame: Frame) -> list[Any]:

@@ -256,10 +256,7 @@ class Decoding:
         if self.open_marks and len(pairs) == 1 and type(pairs[0][0]) is Mark:
             self.open_marks -= 1
             return _CONTENT[pairs[0][0].kind](pairs[0][1])
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            raise DecodeError("a map has two equal keys")
-        return result
+        return plain_mapping(pairs)
 
 
 class CountedDecoding(Decoding):
@@ -285,6 +282,19 @@ class CountedDecoding(Decoding):
         self._left -= 1
         if self._left < 0:
             raise DecodeError(f"there are more than {self._limit} arrays, maps and extensions")
+
+
+def plain_mapping(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """The hook for maps where no extension is expected."""
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise DecodeError("a map has two equal keys")
+    return result
+
+
+def refuse_extension(code: int, _: bytes) -> Any:
+    """The hook for extensions where none is expected."""
+    raise DecodeError(f"an extension of type {code}")
 
 
 def _list(content: Any) -> list[Any]:

@@ -22,7 +22,7 @@ from collections.abc import (
 from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from snakepit.errors import ConfigurationError, HostCallCancelled, SnakepitError
 from snakepit.telemetry import bus
@@ -52,6 +52,10 @@ _T = TypeVar("_T")
 # Calls nested in one another each hold a thread while they wait, so there have to be more threads
 # than slots.
 _NESTING_RESERVE = 32
+# Reading an enumeration's member takes ten times as long as reading a name.
+_CALL: Final = FrameType.CALL.value
+_START: Final = Turn.START
+_ASYNC: Final = CommandKind.ASYNC
 
 
 class _Running:
@@ -110,18 +114,22 @@ class ConcurrentEngine:
 
     def _read(self) -> None:
         for frame in self._port.read_available():
-            match frame.type:
-                case FrameType.CALL:
-                    self._incoming.received(frame.call_id)
-                    self._start(frame)
-                case FrameType.CREDIT:
-                    self._grant(frame)
-                case FrameType.SHUTDOWN:
-                    self._stopping.set()
-                case FrameType.LISTEN:
-                    self.on_listen(frame)
-                case _:
-                    self._outgoing.deliver(frame)
+            if frame.type == _CALL:
+                self._incoming.received(frame.call_id)
+                self._start(frame)
+            else:
+                self._deliver(frame)
+
+    def _deliver(self, frame: Frame) -> None:
+        match frame.type:
+            case FrameType.CREDIT:
+                self._grant(frame)
+            case FrameType.SHUTDOWN:
+                self._stopping.set()
+            case FrameType.LISTEN:
+                self.on_listen(frame)
+            case _:
+                self._outgoing.deliver(frame)
 
     def _grant(self, frame: Frame) -> None:
         running = self._running.get(frame.call_id)
@@ -138,7 +146,8 @@ class ConcurrentEngine:
                 self._port.send(error_frame(call_id, error))
             return
         running = _Running(CallContext(self, call_id, request))
-        if not self._begins(call_id, self._incoming.start(call_id, self._register, running)):
+        turn = self._incoming.start(call_id, self._register, running)
+        if turn is not _START and not self._begins(call_id, turn):
             return
         run = self._run(running, command, request, bool(frame.flags & FLAG_SEGMENTS))
         running.task = self._loop.create_task(run)
@@ -184,20 +193,19 @@ class ConcurrentEngine:
     async def _call(self, running: _Running, command: Command, request: CallRequest) -> bytes:
         call_id = running.context.call_id
         function, args = command.function, request.args
-        match command.kind:
-            case CommandKind.ASYNC:
-                result = await function(**args)
-                return result_frame(call_id, result, self._port.segments)
-            case CommandKind.SYNC:
-                result = await self._in_thread(lambda: function(**args))
-                return result_frame(call_id, result, self._port.segments)
-            case CommandKind.ASYNC_STREAM:
-                window = running.window = AsyncSendWindow(request.credit or NO_CREDIT)
-                return await self._stream_async(call_id, window, function(**args))
-            case CommandKind.SYNC_STREAM:
-                ahead = running.window = ThreadSendWindow(request.credit or NO_CREDIT)
-                generator = function(**args)
-                return await self._in_thread(lambda: self._stream_sync(call_id, ahead, generator))
+        if command.kind is _ASYNC:
+            result = await function(**args)
+            return result_frame(call_id, result, self._port.segments)
+        if command.kind is CommandKind.SYNC:
+            result = await self._in_thread(lambda: function(**args))
+            return result_frame(call_id, result, self._port.segments)
+        credit = request.credit or NO_CREDIT
+        if command.kind is CommandKind.ASYNC_STREAM:
+            window = running.window = AsyncSendWindow(credit)
+            return await self._stream_async(call_id, window, function(**args))
+        ahead = running.window = ThreadSendWindow(credit)
+        generator = function(**args)
+        return await self._in_thread(lambda: self._stream_sync(call_id, ahead, generator))
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         """Run ``work`` in a thread; a cancellation is passed on only when the thread has ended."""

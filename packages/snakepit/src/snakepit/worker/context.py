@@ -37,29 +37,35 @@ class CallContext:
 
     Attributes:
         call_id: unique within the life of the worker.
-        command: the name its callers used.
-        session_id: the session the call belongs to, or None.
         deadline: when its time is up, on ``time.monotonic()``'s clock of this process, or None.
         cancelled: whether the call's result is no longer wanted. Long loops of an uninterruptible
             command look at it.
     """
 
-    __slots__ = ("_engine", "_trace", "call_id", "cancelled", "command", "deadline", "session_id")
+    __slots__ = ("_engine", "_request", "call_id", "cancelled", "deadline")
 
     def __init__(self, engine: HostCaller, call_id: int, request: CallRequest) -> None:
-        timeout = request.timeout
         self._engine = engine
+        self._request = request
         self.call_id = call_id
-        self.command = request.command.removesuffix(SUFFIX)
-        self.session_id = request.session
-        self._trace = request.trace
+        timeout = request.timeout
         self.deadline = None if timeout is None else time.monotonic() + timeout
         self.cancelled = False
 
     @property
+    def command(self) -> str:
+        """The name its callers used."""
+        return self._request.command.removesuffix(SUFFIX)
+
+    @property
+    def session_id(self) -> str | None:
+        """The session the call belongs to, or None."""
+        return self._request.session
+
+    @property
     def correlation_id(self) -> str:
         """The text by which events, errors and log records of the host name this call."""
-        return correlation_id_of(self._trace) or f"{self.worker_id}/{self.call_id}"
+        return correlation_id_of(self._request.trace) or f"{self.worker_id}/{self.call_id}"
 
     @property
     def worker_id(self) -> str:
@@ -71,7 +77,7 @@ class CallContext:
         """The W3C trace context that the host sent with the call: ``traceparent`` and perhaps
         ``tracestate``; empty without one.
         """
-        return headers(self._trace)
+        return headers(self._request.trace)
 
     def trace_for_host(self) -> dict[str, str]:
         """The trace context of a call that is made on behalf of this one: that of the running code,
@@ -79,7 +85,7 @@ class CallContext:
         """
         if bus.listening and (running := headers(bus.trace_context(self.correlation_id))):
             return running
-        return headers(self._trace)
+        return headers(self._request.trace)
 
     def remaining(self) -> float | None:
         """Seconds left until the deadline, at least 0; None without one."""

@@ -98,12 +98,12 @@ class Port:
         """Read again and again for a while; no frames if none has come in time."""
         give_up_at = time.perf_counter() + self._spin.limit
         while True:
+            # Where processors are scarce, the host or another worker needs this one.
+            os.sched_yield()
             frames = self.read_available()
             late = time.perf_counter() > give_up_at
             if frames or late:
                 break
-            # Where processors are scarce, the host or another worker needs this one.
-            os.sched_yield()
         self._spin.record(found=not late)
         return frames
 
