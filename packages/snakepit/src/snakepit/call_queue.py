@@ -242,12 +242,25 @@ class CallQueue:
         if not in_class.close_if_empty(lane) and first is call and lane.parked_at is not None:
             in_class.put_first(lane)
 
-    def take(self, place: Place) -> tuple[Call, str] | None:
-        """Take out the next call that can run, and return it with its worker."""
+    def only_candidate(self) -> Call | None:
+        """The next call, if those that wait differ in nothing but their order: the usual case, to
+        cost hardly more than a deque.
+        """
         common = self._common
         if self.size == len(common.calls) and not common.holes:
-            # Nobody else is to be considered: the usual case, to cost hardly more than a deque.
-            return self._take_common(common.calls, place)
+            return common.calls[0]
+        return None
+
+    def pop_candidate(self) -> None:
+        """Take out that call."""
+        calls = self._common.calls
+        calls.popleft().lane = None
+        self.size -= 1
+        if not calls:
+            del self._classes[NORMAL_PRIORITY].ring[None]
+
+    def take(self, place: Place) -> tuple[Call, str] | None:
+        """Take out the next call that can run, and return it with its worker."""
         for in_class in self._classes:
             if self._with_room and in_class.parked:
                 found = self._take_parked(in_class, place)
@@ -265,19 +278,6 @@ class CallQueue:
                     return None
                 in_class.park(lane, worker.worker_id)
         return None
-
-    def _take_common(self, calls: deque[Call], place: Place) -> tuple[Call, str] | None:
-        if not calls:
-            return None
-        call = calls[0]
-        worker = place(call)
-        if not isinstance(worker, str):
-            return None
-        calls.popleft().lane = None
-        self.size -= 1
-        if not calls:
-            del self._classes[NORMAL_PRIORITY].ring[None]
-        return call, worker
 
     def _take_parked(self, in_class: _PriorityClass, place: Place) -> tuple[Call, str] | None:
         for worker_id in tuple(self._with_room):

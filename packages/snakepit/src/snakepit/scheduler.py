@@ -291,6 +291,18 @@ class Scheduler:
         ``is_short`` says whether a call may be sent ahead.
         """
 
+        queue = self.queue
+        if not queue.size or not self._has_room():
+            return None
+        call = queue.only_candidate()
+        if call is not None:
+            short = is_short(call)
+            slots = self._least_loaded(short)
+            if slots is None:
+                return None
+            queue.pop_candidate()
+            return call, self._take_slot(slots, short)
+
         def place(call: Call) -> str | WaitsFor | None:
             short = is_short(call)
             worker_id = self._place(call, short, short)
@@ -299,7 +311,7 @@ class Scheduler:
                 return None if home is None else WaitsFor(home.worker_id)
             return worker_id
 
-        return self.queue.take(place) if self.queue.size and self._has_room() else None
+        return queue.take(place)
 
     def _place(self, call: Call, short: bool, ahead: bool) -> str | None:
         """Take a slot for a call that is ``short`` or not, in a busy worker only if ``ahead``."""
@@ -309,9 +321,13 @@ class Scheduler:
         slots = self._least_loaded(ahead) if session_id is None else self._find(call, ahead)
         if slots is None:
             return None
-        worker_id = slots.worker_id
         if session_id is not None:
-            self._bind(session_id, worker_id)
+            self._bind(session_id, slots.worker_id)
+        return self._take_slot(slots, short)
+
+    def _take_slot(self, slots: _Slots, short: bool) -> str:
+        """Count a call that is ``short`` or not as sent to a worker, and return which it is."""
+        worker_id = slots.worker_id
         if not short:
             slots.held = True
         levels, load = self._levels, slots.load
