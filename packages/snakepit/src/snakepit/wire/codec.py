@@ -60,13 +60,14 @@ from snakepit import _error_text as text
 from snakepit.errors import DecodeError
 from snakepit.wire import placing, values
 from snakepit.wire.explain import cause_of, explain, too_large
+from snakepit.wire.frames import MAX_BODY_BYTES
 from snakepit.wire.locate import path_of_failure, shown
 from snakepit.wire.segments import SEGMENT_THRESHOLD, Leases, OutgoingSegments
 
 #: Arrays, maps and extensions in one value: a byte of such takes up to a hundred in memory.
 MAX_OBJECTS = 1 << 22
 #: Bytes of one encoded value, unless the caller says otherwise.
-MAX_PAYLOAD_BYTES = 1 << 30
+MAX_PAYLOAD_BYTES = MAX_BODY_BYTES
 
 # A packer keeps its buffer, which has grown to its largest value: only small ones are kept.
 _KEEP_BYTES = 1 << 16

@@ -23,7 +23,8 @@ _HEADER: Final = Struct("<IBBHQ")
 HEADER_BYTES: Final = _HEADER.size
 #: Where in a frame its type is.
 FRAME_TYPE_AT: Final = 4
-_pack_header = _HEADER.pack
+#: The header of a frame, of: size of its body, type, flags, 0, call id.
+pack_header: Final = _HEADER.pack
 # The same header with its type, flags and reserved field as one number, which is the type where the
 # others are zero.
 _unpack_header: Final = Struct("<IIQ").unpack_from
@@ -83,7 +84,7 @@ def encode_frame(kind: int, call_id: int, body: bytes, flags: int = 0) -> bytes:
     size = len(body)
     if size > MAX_BODY_BYTES:
         raise _too_large(size, MAX_BODY_BYTES)
-    return _pack_header(size, kind, flags, 0, call_id) + body
+    return pack_header(size, kind, flags, 0, call_id) + body
 
 
 class FrameDecoder:

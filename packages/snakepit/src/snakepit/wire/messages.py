@@ -15,6 +15,7 @@ from snakepit.wire.frames import (
     Frame,
     FrameType,
     encode_frame,
+    pack_header,
 )
 from snakepit.wire.placing import SharedBody
 from snakepit.wire.segments import OutgoingSegments
@@ -61,7 +62,8 @@ def call_frame(
     body = encode_fields(fields, _CALL_FIELDS, segments)
     if type(body) is SharedBody:
         flags |= FLAG_SEGMENTS
-    return encode_frame(_CALL, call_id, body, flags)
+    # Its size is within the limit of a frame, which is that of a value.
+    return pack_header(len(body), _CALL, flags, 0, call_id) + body
 
 
 def read_call(frame: Frame) -> CallRequest:
@@ -158,7 +160,8 @@ def value_frame(
         EncodeError, PayloadTooLarge: the value can't travel.
     """
     body = encode_fields([value], _RESULT, segments)
-    return encode_frame(kind, call_id, body, FLAG_SEGMENTS if type(body) is SharedBody else 0)
+    flags = FLAG_SEGMENTS if type(body) is SharedBody else 0
+    return pack_header(len(body), kind, flags, 0, call_id) + body  # as in call_frame
 
 
 def items_frame(
