@@ -17,6 +17,7 @@ from benchmarks.pool.machine import facts
 from benchmarks.pool.measures import MEASURES, Effort
 from benchmarks.pool.plan import FULL, QUICK, chosen, sections
 from benchmarks.pool.session import ONE_CORE, SPLIT, UNPINNED
+from benchmarks.pool.steps import by_part, steps_of_a_call
 from benchmarks.pool.turns import Sample, Section, run
 
 TINY = Effort(seconds=0.01, repeats=1, array_bytes=800, streams=10, items=3, patience=10.0)
@@ -194,3 +195,13 @@ def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command_line.main(["latncy"])
     assert "latncy" in capsys.readouterr().err
+
+
+async def test_each_part_of_a_call_has_steps() -> None:
+    host, worker = await steps_of_a_call()
+    assert [part for part in host if not host[part] + worker[part]] == []
+    assert by_part({"scheduler": 400, "selectors": 200}) == {
+        **dict.fromkeys(host, 0.0),
+        "scheduling: slots, sessions, priorities, queue": 2.0,
+        "the event loop and the rest": 1.0,
+    }
