@@ -49,6 +49,23 @@ async def test_the_tail_has_the_last_lines_and_the_one_without_an_end() -> None:
     os.close(write)
 
 
+async def test_what_is_forgotten_is_logged_and_told_no_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "snakepit.output")
+    read, write = os.pipe()
+    tail = OutputTail(read, "it")
+    os.write(write, b"read\n")
+    assert tail.text() == "read"
+    os.write(write, b"in the pipe\nno end")
+    tail.forget()
+    os.write(write, b"new\n")
+    assert tail.text() == "new"
+    assert caplog.messages == ["it: read", "it: in the pipe", "it: no end", "it: new"]
+    tail.close()
+    os.close(write)
+
+
 async def test_a_line_without_end_is_cut_and_what_is_cut_is_noted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import subprocess
@@ -38,9 +39,24 @@ async def test_the_last_output_of_a_death_is_that_of_its_own_call(
     async with Pool(PythonAdapter("pool_worker:Talkative"), size=1) as pool:
         await pool.execute("say", {"text": "of another session"}, session_id="a")
         await until(lambda: "of another session" in caplog.text, "what it printed has come")
+        await pool.execute("say", {"text": "still in the pipe"}, session_id="a")
         with pytest.raises(WorkerLost) as caught:
             await pool.execute("die", {"text": "my own words"}, session_id="b")
     assert caught.value.last_output == "my own words"
+    assert "still in the pipe" in caplog.text
+
+
+async def test_nor_is_that_of_a_call_it_waited_behind() -> None:
+    async with Pool(PythonAdapter("pool_worker:Talkative"), size=1) as pool:
+        await pool.execute("say", {"text": "first"}, session_id="b")
+        ended = await asyncio.gather(
+            pool.execute("say", {"text": "of another session"}, session_id="a"),
+            pool.execute("die", {"text": "my own words"}, session_id="b"),
+            return_exceptions=True,
+        )
+    assert ended[0] is None
+    assert isinstance(ended[1], WorkerLost)
+    assert "of another session" not in ended[1].last_output
 
 
 @pytest.mark.parametrize("start", ["template", "spawn"])

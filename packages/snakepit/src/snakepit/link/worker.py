@@ -25,6 +25,7 @@ from snakepit.link.death import Death, Kill, ran_out_of_memory, spoils_its_worke
 from snakepit.link.handshake import Hello, WorkerConfig, progress_of, read_hello, welcome_frame
 from snakepit.link.host_calls import HostCalls, HostFunction
 from snakepit.link.owner import WorkerEvents
+from snakepit.link.pings import Pings
 from snakepit.link.remote_events import RemoteEvents
 from snakepit.processes.linux import count_oom_kills
 from snakepit.processes.output import OutputTail
@@ -49,6 +50,7 @@ from snakepit.worker.batches import Batch, read_batches
 logger = steady_logger("snakepit.worker")
 # Reading an enumeration's member takes ten times as long as reading a name.
 _RESULT: Final = FrameType.RESULT.value
+_SEVERAL: Final = object()
 
 
 class WorkerProcess:
@@ -86,11 +88,13 @@ class WorkerProcess:
         self._host_calls = HostCalls(functions, worker_id, self._data)
         channels = (self._control, self._data)
         self._remote_events = RemoteEvents(worker_id, self._calls, channels)
-        self._pings: dict[int, asyncio.Future[None]] = {}
+        self._pings = Pings(self._control)
         self._dying: asyncio.Task[None] | None = None
         # When it became free for the oldest call it has.
         self._free_at = 0.0
         self._recalling = False
+        # Whose output it may have printed.
+        self._session_id: object = None
         # Whether running code was broken off: it starts no call after that.
         self._suspect = False
         self._handlers: Mapping[int, Callable[[Frame], None]] = {
@@ -98,9 +102,9 @@ class WorkerProcess:
             FrameType.CANCELLED: self._on_cancelled,
             FrameType.END: self._on_end,
             FrameType.ITEM: self._on_items,
-            FrameType.CALL: self._on_call,
+            FrameType.CALL: lambda frame: self._host_calls.start(frame, self._calls.get),
             FrameType.CREDIT: self._host_calls.grant,
-            FrameType.CANCEL: self._on_cancel,
+            FrameType.CANCEL: lambda frame: self._host_calls.cancel(frame.call_id),
             FrameType.HELLO: self._on_hello,
             FrameType.READY: self._on_ready,
             FrameType.FAILED: self._on_failed,
@@ -244,8 +248,7 @@ class WorkerProcess:
             error.retryable = call.idempotent
             call.lose(error)
             self._end_call(call)
-        for ping in self._pings.values():
-            ping.cancel()
+        self._pings.cancel_all()
         lost = death.error()
         self._fail_start("died before it was ready", lost, lost.details)
         if not self.gone.done():
@@ -280,6 +283,8 @@ class WorkerProcess:
         if type(args) is not dict:
             args = dict(args)
         credit = None if call.stream is None else WINDOW
+        if call.session_id != self._session_id:
+            self._enter_session(call.session_id)
         wire_id = call.wire_id = next(self._ids)
         data = self._data
         fields = (call.command, args, timeout, call.session_id, call.parent_id, credit)
@@ -291,6 +296,14 @@ class WorkerProcess:
         send = data.send_soon if self._calls else data.send
         self._calls[wire_id] = call
         send(frame)
+
+    def _enter_session(self, session_id: str | None) -> None:
+        """What was printed for one session must not be told in errors of another one's calls."""
+        if self._calls:  # both may print now, and who prints what can't be told
+            self._session_id = _SEVERAL
+        else:
+            self._session_id = session_id
+            self._output.forget()
 
     def _unstarted(self) -> list[Call]:
         """The calls it can't have started: it runs one after the other, and answers each."""
@@ -349,10 +362,7 @@ class WorkerProcess:
     def ping(self) -> asyncio.Future[None]:
         """Ask the process for an answer on its control channel; the future is done when it comes,
         and cancelled when the process dies."""
-        token = next(self._ids)
-        answered = self._pings[token] = self._loop.create_future()
-        self._control.send(value_frame(FrameType.PING, 0, token))
-        return answered
+        return self._pings.send()
 
     async def dump_stacks(self, patience: float) -> str:
         """The Python stacks of all the process's threads, also while C code holds the
@@ -377,6 +387,8 @@ class WorkerProcess:
         call.ran_s = now - (free_at if free_at > started_at else started_at)
         if call.parent_id is None:
             self._free_at = now
+        if self._session_id is _SEVERAL and self.queues:
+            self._output.forget()  # a call of another session may have waited behind it
         if self._host_calls.parents:
             self._host_calls.cancel_children_of(call)
         if self._events is not None:
@@ -398,12 +410,6 @@ class WorkerProcess:
         except SnakepitError as error:
             call.fail(error)
         self._end_call(call)
-
-    def _on_call(self, frame: Frame) -> None:
-        self._host_calls.start(frame, self._calls.get)
-
-    def _on_cancel(self, frame: Frame) -> None:
-        self._host_calls.cancel(frame.call_id)
 
     def _answered_call(self, frame: Frame) -> Call:
         call = self._calls.get(frame.call_id)
@@ -487,7 +493,4 @@ class WorkerProcess:
             return
         if frame.type != FrameType.PONG:
             raise ProtocolError(f"a worker may not send a frame of type {frame.type} on control")
-        token = read_value(frame)
-        answered = self._pings.pop(token, None) if isinstance(token, int) else None
-        if answered is not None and not answered.done():
-            answered.set_result(None)
+        self._pings.answered(frame)

@@ -81,6 +81,14 @@ class OutputTail:
             lines.append(self._partial)
         return "\n".join(map(_as_text, lines))
 
+    def forget(self) -> None:
+        """Keep nothing of what was printed up to now: it does not concern whoever comes next."""
+        self._drain_all()
+        if self._partial:
+            self._take(self._partial, time.monotonic())
+        self._lines.clear()
+        self._kept, self._partial = 0, b""
+
     def close(self) -> None:
         """Read what is still in the pipe, then stop reading."""
         self._drain_all()
