@@ -116,8 +116,22 @@ def test_nothing_more_goes_ahead_while_the_running_call_is_slow() -> None:
     submit(scheduler, [new_call(), new_call()])
     scheduler.hold("w1")
     assert submit(scheduler, [new_call()]) == [None]
+    scheduler.recall_ended("w1")
+    assert scheduler.next(is_short) is None
     scheduler.release("w1")
     assert scheduler.next(is_short) is not None
+
+
+def test_nothing_overtakes_the_calls_that_are_being_given_back() -> None:
+    scheduler = new_scheduler()
+    submit(scheduler, [new_call(), second := new_call()])
+    scheduler.hold("w1")
+    assert submit(scheduler, [third := new_call()]) == [None]
+    scheduler.release("w1")
+    assert scheduler.next(is_short) is None, "the second may be on its way back"
+    scheduler.recall_ended("w1")
+    scheduler.recalled(second, "w1")
+    assert [scheduler.next(is_short), scheduler.next(is_short)] == [(second, "w1"), (third, "w1")]
 
 
 def test_recalled_calls_are_the_next_in_their_order() -> None:

@@ -240,6 +240,7 @@ class Dispatcher:
         (WorkforceOwner)
         """
         self.counters.recalled += len(calls)
+        self.scheduler.recall_ended(worker_id)
         for call in reversed(calls):
             self.running.discard(call)
             if bus.listening:

@@ -35,7 +35,7 @@ SESSION_LIMIT = 10_000
 class _Slots:
     """The slots of one worker."""
 
-    __slots__ = ("capacity", "closed", "held", "limit", "load", "worker_id")
+    __slots__ = ("capacity", "closed", "held", "limit", "load", "recalling", "worker_id")
 
     def __init__(self, worker_id: str, capacity: int, ahead: int) -> None:
         self.worker_id = worker_id
@@ -46,10 +46,13 @@ class _Slots:
         self.closed = False
         #: Whether the call it runs is not known to be short, so that nothing is to wait behind it.
         self.held = False
+        #: Whether it was told to give calls back, and has not said which: what is sent to it now
+        #: would overtake them.
+        self.recalling = False
 
     def room(self, *, ahead: bool) -> bool:
         """Whether it can take a call: in a free slot, or ahead."""
-        limit = self.limit if ahead and not self.held else self.capacity
+        limit = self.limit if ahead and not self.held and not self.recalling else self.capacity
         return self.load < limit and not self.closed
 
 
@@ -280,10 +283,18 @@ class Scheduler:
         self.queue.push_front(call)
 
     def hold(self, worker_id: str) -> None:
-        """Send a worker nothing ahead until it has ended the call it runs, which is slow."""
+        """Send a worker nothing ahead until it has ended the call it runs, which is slow, and has
+        given back what it has not started.
+        """
         slots = self._workers.get(worker_id)
         if slots is not None:
-            slots.held = True
+            slots.held = slots.recalling = True
+
+    def recall_ended(self, worker_id: str) -> None:
+        """A worker has given back all it will give back."""
+        slots = self._workers.get(worker_id)
+        if slots is not None:
+            slots.recalling = False
 
     def next(self, is_short: Callable[[Call], bool] = lambda _: False) -> tuple[Call, str] | None:
         """The next queued call that can be sent, and its worker; a slot is taken for it.

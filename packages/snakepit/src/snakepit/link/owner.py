@@ -25,7 +25,9 @@ class WorkerEvents(Protocol):
         """
 
     def calls_recalled(self, worker_id: str, calls: Sequence[Call]) -> None:
-        """The worker has not started these calls, and will not; the first was sent first."""
+        """The worker has not started these calls, perhaps none, and will not; the first was sent
+        first. It has given back all it was told to.
+        """
 
     def calls_crashed(self, calls: Sequence[Call], error: WorkerError) -> None:
         """The worker crashed while it ran these, which have not ended yet."""

@@ -336,7 +336,7 @@ class WorkerProcess:
                 recalled.append(call)
             elif self._events is not None:
                 self._events.call_ended(self.worker_id, call, interrupted=False)
-        if self._events is not None and recalled:
+        if self._events is not None:
             self._events.calls_recalled(self.worker_id, recalled)
 
     def poll(self) -> bool:

@@ -21,8 +21,10 @@ from collections.abc import (
     Callable,
     Coroutine,
     Generator,
+    Iterator,
     Mapping,
 )
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from snakepit.errors import ConfigurationError, HostCallCancelled, SnakepitError
@@ -45,6 +47,7 @@ from snakepit.worker.calls import (
 from snakepit.worker.command_events import observed
 from snakepit.worker.context import CallContext, enter_call, leave_call, serve_with
 from snakepit.worker.fatal import end_process
+from snakepit.worker.loops import run_loop, running_loop
 from snakepit.worker.outgoing import AsyncOutgoing, Outgoing, OutgoingCalls
 from snakepit.worker.port import Port
 from snakepit.worker.registry import Command, CommandKind
@@ -286,7 +289,7 @@ class SerialEngine:
     def _run_async(self, running: _Running, coroutine: Coroutine[Any, Any, _T]) -> _T:
         """Run ``coroutine`` on the loop thread, and meanwhile the calls nested in it here."""
         loop = self._async_loop()
-        if _running_loop() is loop:
+        if running_loop() is loop:
             coroutine.close()
             raise ConfigurationError(
                 "an async command was called from within a blocking call_host() of another one,"
@@ -320,7 +323,7 @@ class SerialEngine:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             threading.Thread(
-                target=_run_loop, args=(self._loop,), name="snakepit-loop", daemon=True
+                target=run_loop, args=(self._loop,), name="snakepit-loop", daemon=True
             ).start()
         return self._loop
 
@@ -329,11 +332,19 @@ class SerialEngine:
     def _wait_for(self, ready: Callable[[], bool]) -> None:
         """Block until ``ready()``, reading for everybody when nobody else does."""
         # No signal may break this off half-way: what it waits for includes the cancellation.
+        with self._unbreakable(), self._turn:
+            while not ready():
+                self._read_or_wait()
+
+    @contextmanager
+    def _unbreakable(self) -> Iterator[None]:
+        """Let no signal break off what the main thread does here."""
+        if threading.get_ident() != self._main_thread:
+            yield
+            return
         breakable, self._breakable = self._breakable, None
         try:
-            with self._turn:
-                while not ready():
-                    self._read_or_wait()
+            yield
         finally:
             self._breakable = breakable
 
@@ -432,10 +443,13 @@ class SerialEngine:
     # --- calling the host ----------------------------------------------------------------------
 
     def call_host(self, context: CallContext, name: str, args: Mapping[str, Any]) -> Any:
-        with self._outgoing.open(Outgoing, context, name, args) as call:
+        # Nor may it be broken off while it sends: the host answers what has been sent in part.
+        with self._unbreakable(), self._outgoing.open(Outgoing, context, name, args) as call:
             while not call.finished:
                 self._next_reply(context, call)
-            return call.value
+        if context.cancelled:
+            raise Interrupted  # a cancellation up to here sent no signal
+        return call.value
 
     def call_host_stream(
         self, context: CallContext, name: str, args: Mapping[str, Any]
@@ -477,22 +491,3 @@ class SerialEngine:
                 for item in await call.next_items():
                     yield item
                 call.consumed()
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Run ``loop`` until it is stopped."""
-    while True:
-        try:
-            loop.run_forever()
-            return
-        except (SystemExit, KeyboardInterrupt):
-            # asyncio stores them in the task that raised them, then lets them through; here they
-            # end the call, not the loop.
-            continue
