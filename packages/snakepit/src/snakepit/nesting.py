@@ -53,7 +53,7 @@ class HostCall:
         self.session_id = parent.session_id
         self.parent = parent
         # Not the length of the chain: what a batch is nested in has no order.
-        self.depth: int = 1 + max((outer.depth for outer in parent.chain), default=0)
+        self.depth: int = 1 + max(outer.depth for outer in parent.chain) if parent.chain else 1
         self._deadline = parent.deadline
         self._trace = trace
         self.ended = False

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from snakepit import call_events
 from snakepit.calls import Call
+from snakepit.carriers import Carrier, Carriers
 from snakepit.errors import (
     ProtocolError,
     SnakepitError,
@@ -34,6 +36,8 @@ from snakepit.wire.messages import (
 )
 
 HostFunction = Callable[..., Any]
+# Reading an enumeration's member takes ten times as long as reading a name.
+_RESULT: Final = FrameType.RESULT.value
 
 
 class HostCalls:
@@ -45,46 +49,53 @@ class HostCalls:
         #: The name of the worker's pool.
         self.pool = ""
         self._functions = functions
+        # Asking takes as long as finding the function.
+        self._coroutine_functions = frozenset(
+            name for name, each in functions.items() if inspect.iscoroutinefunction(each)
+        )
         self._worker_id = worker_id
         self._connection = connection
         self._send = connection.send
         self._last_id = 0
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._carriers = Carriers()
+        self._running: dict[int, Carrier] = {}
         #: Whose commands make them.
         self.parents: dict[int, Call] = {}
         self._windows: dict[int, AsyncSendWindow] = {}
 
     def start(self, frame: Frame, parent_of: Callable[[int], Call | None]) -> None:
-        """Serve a ``CALL`` frame in a task of its own.
+        """Serve a ``CALL`` frame as soon as what came with it has been handled.
 
         Raises:
             ProtocolError: its id is not even, or does not ascend.
         """
-        if frame.call_id % 2 or frame.call_id <= self._last_id:
-            raise ProtocolError(f"the worker's call id {frame.call_id} is not even and ascending")
-        self._last_id = frame.call_id
+        call_id = frame.call_id
+        if call_id % 2 or call_id <= self._last_id:
+            raise ProtocolError(f"the worker's call id {call_id} is not even and ascending")
+        self._last_id = call_id
         try:
             request = read_call(frame)
             function = find_function(self._functions, request.command)
         except SnakepitError as error:
-            self._send_error(frame.call_id, error)
+            self._send_error(call_id, error)
             return
         parent = None if request.parent is None else parent_of(request.parent)
         if parent is None:
             # The command it is made for has ended, or its caller no longer wants it.
-            self._send(value_frame(FrameType.CANCELLED, frame.call_id, False))
+            self._send(value_frame(FrameType.CANCELLED, call_id, False))
             return
-        call = HostCall(frame.call_id, request.command, self._worker_id, parent, request.trace)
+        call = HostCall(call_id, request.command, self._worker_id, parent, request.trace)
         if request.credit is not None:
-            self._windows[frame.call_id] = AsyncSendWindow(request.credit)
-        self.parents[frame.call_id] = parent
-        task = asyncio.get_running_loop().create_task(self._serve(call, function, request))
-        self._tasks[frame.call_id] = task
-        task.add_done_callback(lambda _: self._forget(frame.call_id))
+            self._windows[call_id] = AsyncSendWindow(request.credit)
+        self.parents[call_id] = parent
+        self._running[call_id] = self._carriers.start(
+            self._serve(call, function, request),
+            partial(self._forget, call_id),
+            self._connection.wakeups,
+        )
 
     def _forget(self, call_id: int) -> None:
-        self._tasks.pop(call_id, None)
-        self.parents.pop(call_id, None)
+        del self._running[call_id], self.parents[call_id]
         self._windows.pop(call_id, None)
 
     def grant(self, frame: Frame) -> None:
@@ -96,20 +107,21 @@ class HostCalls:
 
     def cancel(self, call_id: int) -> None:
         """Handle a ``CANCEL`` frame."""
-        task = self._tasks.get(call_id)
-        if task is not None:
-            task.cancel()
+        carrier = self._running.get(call_id)
+        if carrier is not None:
+            carrier.stop()
 
     def cancel_children_of(self, parent: Call) -> None:
         """Stop the host calls of a command that has ended or is no longer wanted."""
         for call_id, owner in tuple(self.parents.items()):
             if owner is parent:
-                self._tasks[call_id].cancel()
+                self._running[call_id].stop()
 
     def cancel_all(self) -> None:
         """Stop all; the worker is gone."""
-        for task in tuple(self._tasks.values()):
-            task.cancel()
+        for carrier in tuple(self._running.values()):
+            carrier.stop()
+        self._carriers.close()
 
     async def _serve(self, call: HostCall, function: HostFunction, request: CallRequest) -> None:
         enter_chain((*call.parent.chain, call))
@@ -139,8 +151,11 @@ class HostCalls:
     async def _serve_unary(
         self, call: HostCall, function: HostFunction, request: CallRequest
     ) -> None:
-        result = await call_function(function, call, request.args)
-        self._send_value(FrameType.RESULT, call, result)
+        if call.command in self._coroutine_functions:
+            result = await function(call, **request.args)
+        else:
+            result = await call_function(function, call, request.args)
+        self._send(value_frame(_RESULT, call.call_id, result, self._connection.segments))
 
     async def _serve_stream(
         self, call: HostCall, function: HostFunction, request: CallRequest
@@ -156,9 +171,6 @@ class HostCalls:
         finally:
             await items.aclose()
         self._send(bare_frame(FrameType.END, call.call_id))
-
-    def _send_value(self, kind: FrameType, call: HostCall, value: Any) -> None:
-        self._send(value_frame(kind, call.call_id, value, self._connection.segments))
 
     def _send_error(self, call_id: int, error: BaseException) -> None:
         self._send(value_frame(FrameType.ERROR, call_id, error_to_wire(error)))

@@ -6,9 +6,9 @@ import asyncio
 import itertools
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Final, Self, TypeVar
 
 from snakepit.errors import ProtocolError, SnakepitError
 from snakepit.wire.credit import WINDOW, ReceiveWindow
@@ -18,6 +18,7 @@ from snakepit.wire.messages import (
     credit_frame,
     items_size,
     read_call,
+    read_value,
     value_frame,
 )
 from snakepit.worker.calls import read_reply
@@ -31,19 +32,33 @@ _ANSWERS = (
     FrameType.ITEM,
     FrameType.END,
 )
+# Reading an enumeration's member takes ten times as long as reading a name.
+_RESULT: Final = FrameType.RESULT.value
 
 
 class Outgoing:
-    """A call to the host; the thread that made it waits for it."""
+    """A call to the host, for a ``with`` block; the thread that made it waits for it.
 
-    def __init__(self, call_id: int, port: Port) -> None:
+    When the block is left before the call's end, the host is told to stop it.
+    """
+
+    def __init__(self, calls: OutgoingCalls, call_id: int) -> None:
         self.call_id = call_id
         self.inbox: deque[Frame] = deque()
         self.finished = False
         self.value: Any = None
-        self._port = port
-        self._window = ReceiveWindow()
+        self._calls = calls
         self._taken_items = self._taken_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._calls.close(self)
+
+    @cached_property
+    def _window(self) -> ReceiveWindow:
+        return ReceiveWindow()
 
     def arrived(self, frame: Frame) -> None:
         """Put a frame where the maker of the call finds it. Called by whichever thread reads."""
@@ -55,6 +70,10 @@ class Outgoing:
         Raises:
             SnakepitError: the call failed.
         """
+        if frame.type == _RESULT:  # what most replies are
+            self.finished = True
+            self.value = read_value(frame)
+            return []
         self.finished = frame.type != FrameType.ITEM
         reply = read_reply(frame)
         self.value = reply.value
@@ -70,14 +89,14 @@ class Outgoing:
         credit = self._window.consumed(self._taken_items, self._taken_bytes)
         self._taken_items = self._taken_bytes = 0
         if credit is not None and not self.finished:
-            self._port.send(credit_frame(self.call_id, credit))
+            self._calls.send(credit_frame(self.call_id, credit))
 
 
 class AsyncOutgoing(Outgoing):
     """A call to the host that a task waits for."""
 
-    def __init__(self, call_id: int, port: Port) -> None:
-        super().__init__(call_id, port)
+    def __init__(self, calls: OutgoingCalls, call_id: int) -> None:
+        super().__init__(calls, call_id)
         self._loop = asyncio.get_running_loop()
         self._arrived = asyncio.Event()
 
@@ -112,13 +131,13 @@ class OutgoingCalls:
 
     def __init__(self, port: Port) -> None:
         self._port = port
+        self.send = port.send
         self._ids = itertools.count(2, 2)
         self._open: dict[int, Outgoing] = {}
         # The host refuses ids that do not ascend, so no thread may send between another's taking
         # of an id and its sending.
         self._order = threading.Lock()
 
-    @contextmanager
     def open(
         self,
         kind: type[_Kind],
@@ -127,8 +146,8 @@ class OutgoingCalls:
         args: Mapping[str, Any],
         *,
         stream: bool = False,
-    ) -> Iterator[_Kind]:
-        """Send a call; when it is left before its end, the host is told to stop it."""
+    ) -> _Kind:
+        """Send a call."""
         request = (
             name,
             dict(args),
@@ -137,17 +156,19 @@ class OutgoingCalls:
             context.call_id,
             WINDOW if stream else None,
         )
+        trace = context.trace_for_host()
         with self._order:
-            call = kind(next(self._ids), self._port)
-            frame = call_frame(call.call_id, request, self._port.segments, context.trace_for_host())
+            call = kind(self, next(self._ids))
+            frame = call_frame(call.call_id, request, self._port.segments, trace)
             self._open[call.call_id] = call
-            self._port.send(frame)
-        try:
-            yield call
-        finally:
-            del self._open[call.call_id]
-            if not call.finished:
-                self._port.send(value_frame(FrameType.CANCEL, call.call_id, "no longer wanted"))
+            self.send(frame)
+        return call
+
+    def close(self, call: Outgoing) -> None:
+        """Nobody waits for a call any more."""
+        del self._open[call.call_id]
+        if not call.finished:
+            self.send(value_frame(FrameType.CANCEL, call.call_id, "no longer wanted"))
 
     def deliver(self, frame: Frame) -> None:
         """Hand over a reply; one for a call that was left is dropped.

@@ -1,0 +1,188 @@
+"""Coroutines that start at once, and not in a later turn of the event loop as new tasks do.
+
+Waiting for that turn takes longer than many a coroutine does. So a task is kept that waits for
+work, and goes on as soon as what came with one read has been handled; see :mod:`snakepit.wakeups`.
+A coroutine sees what it would see in a new task: a task that is its own while it runs, to be
+cancelled and timed, and a context of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+from snakepit.wakeups import WakeUps
+
+__all__ = ["Carrier", "Carriers"]
+
+Work = Coroutine[Any, Any, None]
+
+
+class Carriers:
+    """The tasks that run the coroutines of one owner. For one event loop."""
+
+    def __init__(self) -> None:
+        self._idle: Carrier | None = None
+        self._is_closed = False
+
+    def start(self, work: Work, ended: Callable[[], None], wakeups: WakeUps | None) -> Carrier:
+        """Run ``work``, then call ``ended``: also if the work was stopped before it began.
+
+        What is returned can be stopped until then.
+        """
+        carrier = self._idle or Carrier(self)
+        self._idle = None
+        carrier.load(work, ended, wakeups)
+        return carrier
+
+    def keep(self, carrier: Carrier) -> bool:
+        """Have a carrier wait for more work; False if it is not needed."""
+        if self._is_closed or self._idle is not None:
+            return False
+        self._idle = carrier
+        return True
+
+    def forget(self, carrier: Carrier) -> None:
+        """A carrier has ended."""
+        if self._idle is carrier:
+            self._idle = None
+
+    def close(self) -> None:
+        """Keep no carrier any more. What runs goes on."""
+        self._is_closed = True
+        idle, self._idle = self._idle, None
+        if idle is not None:
+            idle.stop()
+
+
+class Carrier:
+    """A task that runs one coroutine after the other; also what that task waits for in between."""
+
+    def __init__(self, owner: Carriers) -> None:
+        self._owner = owner
+        self._work: Work | None = None
+        self._ended: Callable[[], None] = _nothing
+        self._waiter: Callable[[Any], object] | None = None
+        self._context: contextvars.Context  # that of the waiter
+        self._is_cancelled = False
+        # The sign by which asyncio knows a future, and that a task wants to wait for it.
+        self._asyncio_future_blocking = False
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._run())
+        self._task.add_done_callback(self._task_done)
+
+    def load(self, work: Work, ended: Callable[[], None], wakeups: WakeUps | None) -> None:
+        """Take the next coroutine, while there is none."""
+        self._work = work
+        self._ended = ended
+        if self._waiter is None:
+            return  # the task is new, and begins by itself
+        if wakeups is None:
+            self._loop.call_soon(self.wake)
+        else:
+            wakeups.add(self)
+
+    def stop(self) -> None:
+        """Cancel the coroutine, or see to it that it does not begin."""
+        if self._work is None:
+            self._task.cancel()
+        else:
+            self._drop()
+
+    def _drop(self) -> None:
+        work, self._work = self._work, None
+        if work is not None:
+            work.close()
+            self._ended()
+
+    def _task_done(self, _: asyncio.Task[None]) -> None:
+        self._owner.forget(self)
+        self._drop()  # whoever cancels all tasks of a loop may come before the first step
+
+    async def _run(self) -> None:
+        is_spent = False
+        while not is_spent:
+            if self._work is None:
+                if not self._owner.keep(self):
+                    return
+                await self
+            work, self._work = self._work, None
+            if work is not None:
+                try:
+                    # Others may know the task of a coroutine that has waited.
+                    is_spent = await _carried(work) or self._task.cancelling() > 0
+                finally:
+                    self._ended()
+
+    # --- what its task waits for between two coroutines -----------------------------------------
+
+    def __await__(self) -> Generator[Any, None, None]:
+        self._asyncio_future_blocking = True
+        yield self
+        if self._is_cancelled:
+            raise asyncio.CancelledError
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    def add_done_callback(
+        self, waiter: Callable[[Any], object], *, context: contextvars.Context
+    ) -> None:
+        self._waiter = waiter
+        self._context = context
+
+    def cancel(self, msg: Any = None) -> bool:
+        self._is_cancelled = True
+        self._loop.call_soon(self.wake)
+        return True
+
+    def result(self) -> None:
+        """Asked by the task when it goes on."""
+
+    def wake(self) -> None:
+        """Let the task go on."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            self._context.run(waiter, self)
+
+
+async def _carried(work: Work) -> bool:
+    """Run a coroutine in a context of its own; whether it has waited for anything."""
+    context = contextvars.copy_context()
+    try:
+        awaited = context.run(work.send, None)
+    except StopIteration:
+        return False
+    await _Rest(work, context, awaited)
+    return True
+
+
+class _Rest:
+    """What is left of a coroutine that waits for something."""
+
+    def __init__(self, work: Work, context: contextvars.Context, awaited: Any) -> None:
+        self._work = work
+        self._context = context
+        self._awaited = awaited
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        work, run, awaited = self._work, self._context.run, self._awaited
+        try:
+            while True:
+                try:
+                    sent = yield awaited
+                except GeneratorExit:
+                    run(work.close)
+                    raise
+                except BaseException as error:
+                    awaited = run(work.throw, error)
+                else:
+                    awaited = run(work.send, sent)
+        except StopIteration:
+            pass
+
+
+def _nothing() -> None:
+    pass
