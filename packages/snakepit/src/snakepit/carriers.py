@@ -109,12 +109,17 @@ class Carrier:
                     return
                 await self
             work, self._work = self._work, None
-            if work is not None:
-                try:
-                    # Others may know the task of a coroutine that has waited.
-                    is_spent = await _carried(work) or self._task.cancelling() > 0
-                finally:
-                    self._ended()
+            if work is None:
+                continue
+            run = contextvars.copy_context().run
+            try:
+                # Others may know the task of a coroutine that has waited.
+                await _Rest(work, run, run(work.send, None))
+                is_spent = True
+            except StopIteration:  # it has not
+                is_spent = self._task.cancelling() > 0
+            finally:
+                self._ended()
 
     # --- what its task waits for between two coroutines -----------------------------------------
 
@@ -148,27 +153,16 @@ class Carrier:
             self._context.run(waiter, self)
 
 
-async def _carried(work: Work) -> bool:
-    """Run a coroutine in a context of its own; whether it has waited for anything."""
-    context = contextvars.copy_context()
-    try:
-        awaited = context.run(work.send, None)
-    except StopIteration:
-        return False
-    await _Rest(work, context, awaited)
-    return True
-
-
 class _Rest:
     """What is left of a coroutine that waits for something."""
 
-    def __init__(self, work: Work, context: contextvars.Context, awaited: Any) -> None:
+    def __init__(self, work: Work, run: Callable[..., Any], awaited: Any) -> None:
         self._work = work
-        self._context = context
+        self._run = run
         self._awaited = awaited
 
     def __await__(self) -> Generator[Any, Any, None]:
-        work, run, awaited = self._work, self._context.run, self._awaited
+        work, run, awaited = self._work, self._run, self._awaited
         try:
             while True:
                 try:

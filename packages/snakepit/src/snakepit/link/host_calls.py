@@ -75,7 +75,8 @@ class HostCalls:
         self._last_id = call_id
         try:
             request = read_call(frame)
-            function = find_function(self._functions, request.command)
+            command = request.command
+            function = self._functions.get(command) or find_function(self._functions, command)
         except SnakepitError as error:
             self._send_error(call_id, error)
             return
@@ -84,7 +85,7 @@ class HostCalls:
             # The command it is made for has ended, or its caller no longer wants it.
             self._send(value_frame(FrameType.CANCELLED, call_id, False))
             return
-        call = HostCall(call_id, request.command, self._worker_id, parent, request.trace)
+        call = HostCall(call_id, command, self._worker_id, parent, request.trace)
         if request.credit is not None:
             self._windows[call_id] = AsyncSendWindow(request.credit)
         self.parents[call_id] = parent
@@ -128,10 +129,14 @@ class HostCalls:
         failure: Mapping[str, str] | None = None
         started_at = call_events.host_call_started(self.pool, call) if bus.listening else 0.0
         try:
-            if request.credit is None:
-                await self._serve_unary(call, function, request)
-            else:
+            if request.credit is not None:
                 await self._serve_stream(call, function, request)
+                return
+            if call.command in self._coroutine_functions:
+                result = await function(call, **request.args)
+            else:
+                result = await call_function(function, call, request.args)
+            self._send(value_frame(_RESULT, call.call_id, result, self._connection.segments))
         except asyncio.CancelledError as error:
             if bus.listening:
                 failure = error_labels(error)
@@ -147,15 +152,6 @@ class HostCalls:
             call.ended = True
             if bus.listening:
                 call_events.host_call_ended(self.pool, call, started_at, failure)
-
-    async def _serve_unary(
-        self, call: HostCall, function: HostFunction, request: CallRequest
-    ) -> None:
-        if call.command in self._coroutine_functions:
-            result = await function(call, **request.args)
-        else:
-            result = await call_function(function, call, request.args)
-        self._send(value_frame(_RESULT, call.call_id, result, self._connection.segments))
 
     async def _serve_stream(
         self, call: HostCall, function: HostFunction, request: CallRequest
