@@ -7,7 +7,6 @@ it carries what only the loop knows of the session.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from snakepit_grpc_bridge.errors import QuotaExceeded, SessionExpired, SessionNotFound
@@ -32,8 +31,7 @@ class Taken(NamedTuple):
     tools: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
+class Gate(NamedTuple):
     """The way into one session at one moment.
 
     Attributes:

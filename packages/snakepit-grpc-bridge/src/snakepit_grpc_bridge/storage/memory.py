@@ -119,11 +119,13 @@ class _Reader:
         self._tables = tables
 
     def get(self, table: Table[_Row], *key: Any) -> _Row | None:
+        rows = self._tables.get(table) or self._rows(table)
         # Its parts' types tell 1 from 1.0 and True; the rest of a key that is found is right.
-        found = self._rows(table).by_key.get(key) if table.has_key_types(key) else None
+        fits = tuple(map(type, key)) == table.key_types
+        found: _Row | None = rows.by_key.get(key) if fits else None
         if found is None:
             table.checked_key(key)
-        return cast("_Row | None", found)
+        return found
 
     def scan(
         self,

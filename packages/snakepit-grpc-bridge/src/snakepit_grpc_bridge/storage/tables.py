@@ -105,7 +105,8 @@ class Table(Generic[Row]):
         for index, columns in indexes.items():
             rest = [column for column in self.key if column not in columns]
             self.orders[index] = self._order(index, [*columns, *rest])
-        self._key_shape = tuple(self._by_name[name].type for name in self.key)
+        #: Of its parts, in order.
+        self.key_types = tuple(self._by_name[name].type for name in self.key)
         self._plain = [column for column in self.columns if column.kind is not Kind.VALUE]
         self._read_plain = _reader([column.name for column in self._plain])
         # The types that such columns had in rows that were found right: a few combinations.
@@ -138,17 +139,13 @@ class Table(Generic[Row]):
             self._shapes.add(shape)
         return self.read(row)
 
-    def has_key_types(self, key: Values) -> bool:
-        """Whether the parts of a key are of the types of its columns."""
-        return tuple(map(type, key)) == self._key_shape
-
     def checked_key(self, key: Values) -> Values:
         """Return a key as it was given.
 
         Raises:
             ValidationFailed: it has too few or too many parts, or a part that no row can have.
         """
-        if not self.has_key_types(key) or not is_plain(key):
+        if tuple(map(type, key)) != self.key_types or not is_plain(key):
             if len(key) != len(self.key):
                 raise ValidationFailed(
                     f"a key of table {self.name!r} has the parts {', '.join(self.key)}; "

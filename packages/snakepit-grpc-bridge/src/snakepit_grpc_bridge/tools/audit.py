@@ -33,7 +33,7 @@ class AuditLog:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._gathered: list[ToolCallRow] = []
+        self._gathered: list[tuple[str, int, str, str | None, float, float, str]] = []
         self._writing: asyncio.Task[None] | None = None
         self._full = asyncio.Event()
         # Of several hosts, none has the numbers of another: they begin with the time.
@@ -43,11 +43,9 @@ class AuditLog:
         self, tool: str, session_id: str, caller: str | None, duration: float, outcome: str
     ) -> None:
         """A call has ended."""
-        number = next(self._numbers)
-        started = time.time() - duration
-        self._gathered.append(
-            ToolCallRow(session_id, number, tool, caller, started, duration, outcome)
-        )
+        number, now = next(self._numbers), time.time()
+        # Rows are made of them when they are written: that takes longer than the rest of this.
+        self._gathered.append((session_id, number, tool, caller, now - duration, duration, outcome))
         if self._writing is None:
             self._writing = asyncio.create_task(self._write_soon())
         elif len(self._gathered) >= _MOST_GATHERED:
@@ -67,7 +65,7 @@ class AuditLog:
 
     async def flush(self) -> None:
         """Write down what was gathered."""
-        rows, self._gathered = self._gathered, []
+        rows, self._gathered = [ToolCallRow(*each) for each in self._gathered], []
 
         def work(tx: Transaction) -> None:
             for row in rows:

@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 ToolKind = Literal["host", "worker"]
+_EVERYBODY: Final = ("*",)
 
 
 class ToolOptions(TypedDict, total=False):
@@ -80,6 +81,8 @@ class Tool:
 
     def allows(self, session_id: str) -> bool:
         """Whether a session may call it."""
+        if self.allow == _EVERYBODY:
+            return True
         return any(fnmatch.fnmatchcase(session_id, pattern) for pattern in self.allow)
 
     def describe(self) -> dict[str, Any]:

@@ -148,20 +148,24 @@ class ToolRegistry:
         shared = self._functions.get(GLOBAL_SESSION, {}).get(name)
         gate = self._sessions.gate(session_id)
 
-        def work(tx: ReadTransaction) -> tuple[UseRow, str, ToolRow | None]:
-            use, record = gate.enter(tx), gate.record(tx)
-            row = tx.get(TOOLS, session_id, name)
+        has_own = session_id in self._functions
+
+        def work(tx: ReadTransaction) -> tuple[UseRow, str | None, ToolRow | None]:
+            use = gate.enter(tx)
+            incarnation = gate.record(tx).incarnation if has_own else None
+            # Most sessions have no tools that are stored.
+            row = tx.get(TOOLS, session_id, name) if use.tools else None
             if row is None and shared is None:
                 row = tx.get(TOOLS, GLOBAL_SESSION, name)
-            return use, record.incarnation, row
+            return use, incarnation, row
 
         use, incarnation, row = await self._storage.read(work)
         self._sessions.note_use(use)
-        if session_id in self._functions:  # perhaps of a session that another host has ended
+        if incarnation is not None:  # perhaps of a session that another host has ended
             await self._sessions.hold(session_id, incarnation)
-        own = self._functions.get(session_id, {}).get(name)
-        if own is not None:
-            return own
+            own = self._functions.get(session_id, {}).get(name)
+            if own is not None:
+                return own
         return shared if row is None else self._shown(row)
 
     def _shown(self, row: ToolRow) -> Tool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any, Final, NoReturn
@@ -15,7 +14,7 @@ from snakepit_grpc_bridge.cancelling import is_cancelled
 from snakepit_grpc_bridge.tools.failing import raise_tool_error
 from snakepit_grpc_bridge.tools.records import Tool
 
-__all__ = ["Stopwatch", "ToolRunner"]
+__all__ = ["ToolRunner"]
 
 # What ends a tool and nothing else. SystemExit would end the host's event loop: a command line
 # that is wrapped as a tool raises it.
@@ -39,11 +38,16 @@ class ToolRunner:
             ToolExecutionFailed: it raised; its exception is the cause.
             CallDepthExceeded: it and programs call each other without end.
         """
+        if tool.concurrency is None and tool.timeout is None:  # most of them
+            try:
+                return await _result_of(tool, given)
+            except _FAILURES as error:
+                _raise_failed(tool, error, timed_out=False)
         async with self.slot(tool):
             limit = asyncio.timeout(tool.timeout)
             try:
                 async with limit:
-                    return await _result_of(tool.function, given)
+                    return await _result_of(tool, given)
             except _FAILURES as error:
                 _raise_failed(tool, error, timed_out=limit.expired())
 
@@ -92,10 +96,10 @@ def _raise_failed(tool: Tool, error: BaseException, *, timed_out: bool) -> NoRet
     raise_tool_error(tool.name, error)
 
 
-async def _result_of(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
-    if _is_async(function):
-        return await function(**given)
-    result = await call_in_thread(function, **given)
+async def _result_of(tool: Tool, given: Mapping[str, Any]) -> Any:
+    if tool.schema.is_async:
+        return await tool.function(**given)
+    result = await call_in_thread(tool.function, **given)
     # A plain function may wrap an async one.
     return await result if inspect.isawaitable(result) else result
 
@@ -106,19 +110,3 @@ async def _items_of(function: Callable[..., Any], given: Mapping[str, Any]) -> A
     async with aclosing(items):
         async for item in items:
             yield item
-
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    called = getattr(type(function), "__call__", None)  # noqa: B004 - an object with async __call__
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
-
-
-class Stopwatch:
-    """How long something took."""
-
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-
-    def seconds(self) -> float:
-        """Since it was made."""
-        return time.perf_counter() - self._started

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any
 
 import snakepit
 from snakepit.errors import SnakepitError, StreamingNotSupported
 from snakepit.options import seconds, whole_number
+from snakepit.telemetry import bus
 from snakepit_grpc_bridge.errors import ValidationFailed
 from snakepit_grpc_bridge.metadata import read_metadata
 from snakepit_grpc_bridge.session_calls import SessionCalls
@@ -20,7 +23,7 @@ from snakepit_grpc_bridge.telemetry import operation, tool_execution
 from snakepit_grpc_bridge.tools.audit import AuditLog
 from snakepit_grpc_bridge.tools.records import Tool, ToolCall
 from snakepit_grpc_bridge.tools.registry import Options, ToolRegistry
-from snakepit_grpc_bridge.tools.running import Stopwatch, ToolRunner
+from snakepit_grpc_bridge.tools.running import ToolRunner
 from snakepit_grpc_bridge.tools.schema import Schema, check_tool_name, read_schema
 
 __all__ = ["ToolService"]
@@ -28,22 +31,45 @@ __all__ = ["ToolService"]
 _log = logging.getLogger(__name__)
 
 
-class _Caller(NamedTuple):
-    """Who calls a tool: the host, or a worker on behalf of a call."""
+class _Recorded:
+    """A call of a tool, and what it leaves behind, however it ends. ``caller``: the worker's call
+    that it is a part of; None if the host calls.
+    """
 
-    call: snakepit.HostCall | None
+    __slots__ = ("_audit", "_session_id", "_started", "_telling", "_tool", "_worker_id")
 
-    @property
-    def worker_id(self) -> str | None:
-        return None if self.call is None else self.call.worker_id
+    def __init__(
+        self, audit: AuditLog, tool: Tool, session_id: str, caller: snakepit.HostCall | None
+    ) -> None:
+        self._audit = audit
+        self._tool = tool
+        self._session_id = session_id
+        self._worker_id = None if caller is None else caller.worker_id
+        self._telling: AbstractContextManager[None] | None = None
+        if caller is not None and not tool.idempotent:
+            caller.fence()  # it must not be done again by whoever repeats the caller's call
+        self._started = time.perf_counter()
 
-    def fence(self) -> None:
-        """What was done must not be done again by whoever repeats the caller's call."""
-        if self.call is not None:
-            self.call.fence()
+    def __enter__(self) -> None:
+        if bus.listening:
+            tool = self._tool
+            self._telling = tool_execution(tool.name, self._session_id, tool.kind, self._worker_id)
+            self._telling.__enter__()
 
-
-_HOST = _Caller(None)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._telling is not None:
+            self._telling.__exit__(kind, error, traceback)
+        duration = time.perf_counter() - self._started
+        outcome = "ok" if error is None else "cancelled"
+        if isinstance(error, SnakepitError):
+            outcome = error.code
+            _log.debug("tool %r failed: %s", self._tool.name, outcome)
+        self._audit.note(self._tool.name, self._session_id, self._worker_id, duration, outcome)
 
 
 class ToolService:
@@ -197,9 +223,8 @@ class ToolService:
             ToolExecutionFailed: it raised; its exception is the cause.
         """
         home = session_id or GLOBAL_SESSION
-        caller = _Caller(on_behalf_of)
         tool, given = await self._prepare(name, parameters, home, streams=False)
-        with self._recorded(tool, home, caller):
+        with _Recorded(self._audit, tool, home, on_behalf_of):
             if tool.kind == "host":
                 return await self._runner.run(tool, given)
             async with (
@@ -223,9 +248,8 @@ class ToolService:
         Raises: as :meth:`call`, but StreamingNotSupported for a tool that is no generator.
         """
         home = session_id or GLOBAL_SESSION
-        caller = _Caller(on_behalf_of)
         tool, given = await self._prepare(name, parameters, home, streams=True)
-        with self._recorded(tool, home, caller):
+        with _Recorded(self._audit, tool, home, on_behalf_of):
             if tool.kind == "host":
                 async with aclosing(self._runner.stream(tool, given)) as items:
                     async for item in items:
@@ -249,23 +273,6 @@ class ToolService:
                 f"the tool {name!r} has to be used with {method}()", details={"tool": name}
             )
         return tool, tool.schema.check(name, {} if parameters is None else parameters)
-
-    @contextmanager
-    def _recorded(self, tool: Tool, session_id: str, caller: _Caller) -> Iterator[None]:
-        """What a call leaves behind, however it ends."""
-        if not tool.idempotent:
-            caller.fence()
-        watch, outcome = Stopwatch(), "cancelled"
-        try:
-            with tool_execution(tool.name, session_id, tool.kind, caller.worker_id):
-                yield
-            outcome = "ok"
-        except SnakepitError as error:
-            outcome = error.code
-            _log.debug("tool %r failed: %s", tool.name, error.code)
-            raise
-        finally:
-            self._audit.note(tool.name, session_id, caller.worker_id, watch.seconds(), outcome)
 
     # --- looking ---------------------------------------------------------------------------------
 

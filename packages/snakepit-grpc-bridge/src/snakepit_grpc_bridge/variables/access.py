@@ -96,7 +96,9 @@ class VariableAccess:
 
     async def find_for_worker(self, session_id: str, name: str) -> Found:
         """A variable for a worker that serves a call of the session."""
-        row, state = await self.read(session_id, lambda tx, gate: look_up(tx, gate, name))
+        gate = self._sessions.gate(session_id)
+        row, state, use = await self._storage.read(lambda tx: look_up(tx, gate, name))
+        self._sessions.note_use(use)
         return self._found(session_id, row, state)
 
     async def view_for_call(
@@ -127,7 +129,7 @@ class VariableAccess:
                     f"the secret {name!r} is written by the host only; register a tool that does it"
                 )
             writing.finish()
-            return (row, state_of(tx, gate)), writing.changes
+            return (row, state_of(tx, gate, gate.enter(tx))), writing.changes
 
         row, state = await self._commit(transaction)
         return self._found(session_id, row, state)
@@ -143,7 +145,8 @@ class VariableAccess:
         return Found(row.type, row.value, version, row.expires is None, state)
 
     def _is_private(self, row: VariableRow) -> bool:
-        return self.values.declaration(row.type, row.constraints).type.private
+        kind = self.values.types.find(row.type)
+        return (kind or self.values.types.declare(row.type).type).private
 
     async def missing(self, session_id: str, name: str) -> VariableNotFound:
         """The error for a variable that reading did not find."""

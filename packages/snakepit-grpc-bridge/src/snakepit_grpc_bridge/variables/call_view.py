@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from snakepit_grpc_bridge.sessions.gate import Gate
-from snakepit_grpc_bridge.sessions.rows import GLOBAL_SESSION, SESSION_USE, SESSIONS
+from snakepit_grpc_bridge.sessions.rows import GLOBAL_SESSION, SESSION_USE, SESSIONS, UseRow
 from snakepit_grpc_bridge.storage import ReadTransaction
 from snakepit_grpc_bridge.variables.rows import VARIABLES, VariableRow
 from snakepit_grpc_bridge.variables.writing import find
@@ -63,21 +63,22 @@ class Found(NamedTuple):
     state: State
 
 
-def state_of(tx: ReadTransaction, gate: Gate) -> State:
-    """The state of a session that has been entered."""
-    own = gate.record(tx), gate.enter(tx)
-    shared = tx.get(SESSIONS, GLOBAL_SESSION), tx.get(SESSION_USE, GLOBAL_SESSION)
-    if shared[0] is None or shared[1] is None:  # being emptied
-        return State(own[0].incarnation, own[1].revision, "", 0)
-    return State(own[0].incarnation, own[1].revision, shared[0].incarnation, shared[1].revision)
+def state_of(tx: ReadTransaction, gate: Gate, use: UseRow) -> State:
+    """The state of a session that has been entered, by its use."""
+    own = gate.record(tx)
+    shared, shared_use = tx.get(SESSIONS, GLOBAL_SESSION), tx.get(SESSION_USE, GLOBAL_SESSION)
+    if shared is None or shared_use is None:  # being emptied
+        return State(own.incarnation, use.revision, "", 0)
+    return State(own.incarnation, use.revision, shared.incarnation, shared_use.revision)
 
 
-def look_up(tx: ReadTransaction, gate: Gate, name: str) -> tuple[VariableRow | None, State]:
-    """What reading a name in a session finds, and the state it was read at."""
+def look_up(tx: ReadTransaction, gate: Gate, name: str) -> tuple[VariableRow | None, State, UseRow]:
+    """What reading a name in a session finds, the state it was read at, and the session's use."""
+    use = gate.enter(tx)
     row = find(tx, gate.session_id, name, gate.now)
     if row is None and gate.session_id != GLOBAL_SESSION:
         row = find(tx, GLOBAL_SESSION, name, gate.now)
-    return row, state_of(tx, gate)
+    return row, state_of(tx, gate, use), use
 
 
 def view(tx: ReadTransaction, gate: Gate, names: Iterable[str], prefix: str) -> CallView:
@@ -86,7 +87,7 @@ def view(tx: ReadTransaction, gate: Gate, names: Iterable[str], prefix: str) -> 
     """
     own = _rows(tx, gate.session_id, names, prefix, gate.now)
     shared = _rows(tx, GLOBAL_SESSION, names, prefix, gate.now)
-    return CallView(state_of(tx, gate), own, shared)
+    return CallView(state_of(tx, gate, gate.enter(tx)), own, shared)
 
 
 def _rows(

@@ -46,8 +46,7 @@ class VariableCache:
         key = found.state.session, name
         before = self._entries.pop(key, None)
         self._bytes -= 0 if before is None else before.size
-        size = size_of(found.value)
-        if not found.keeps or size > self._most_bytes:
+        if not found.keeps or (size := size_of(found.value)) > self._most_bytes:
             return
         self._entries[key] = _Entry(found, size)
         self._bytes += size

@@ -94,7 +94,7 @@ class WorkerVariables:
             return self._cache.get(name, state)
 
     def _keep(self, name: str, answer: Any) -> Found:
-        type_name, value, version, keeps, state = answer
+        type_name, value, version, keeps, *state = answer
         stored = self._stored(type_name, value)
         found = Found(type_name, stored, version, keeps, State(*state))
         with self._lock:

@@ -23,6 +23,8 @@ from snakepit_grpc_bridge.tools.schema.signature import REQUIRED, Signature, not
 
 __all__ = ["Described", "describe"]
 
+#: What pydantic makes nothing else of.
+_PLAIN = (bool, int, float, str, bytes)
 _ADVICE = (
     "use plain types, an Enum, a dataclass, a TypedDict, a NamedTuple or a pydantic model, or bind "
     "the value with functools.partial"
@@ -74,8 +76,19 @@ def describe(signature: Signature) -> Described:
             **_definitions(schema),
         },
         returns=_describe_result(signature.returns),
-        convert=Converter(adapter, frozenset(properties), signature.hidden),
+        convert=Converter(
+            adapter, frozenset(properties), signature.hidden, _plain_types(signature)
+        ),
     )
+
+
+def _plain_types(signature: Signature) -> Mapping[str, type] | None:
+    """The types of all parameters, if pydantic leaves values of them as they are, and adds none."""
+    if any(isinstance(default, FieldInfo) for default in signature.defaults.values()):
+        return None
+    annotations = signature.annotations
+    are_plain = all(any(each is kind for kind in _PLAIN) for each in annotations.values())
+    return annotations if are_plain else None
 
 
 def _field(annotation: Any, default: Any) -> Any:

@@ -209,6 +209,10 @@ class _Fields:
             if "const" in each or "enum" in each
         }
         self._expects = _named(schema, "a mapping")
+        # What a mapping that needs no closer look consists of.
+        self._obvious = {name: check.plain for name, check in self._fields.items()}
+        if self._sizes.unit or not self._obvious.keys() >= {*self._required}:
+            self._obvious = {"": _NO_TYPES}
 
     def as_check(self) -> Check:
         return Check(self._expects, self._read, misfits=self._misfits)
@@ -226,6 +230,8 @@ class _Fields:
         )
 
     def _read(self, value: Any, where: Where, problems: Problems) -> Any:
+        if type(value) is dict and self._is_obvious(value):
+            return value
         given = as_it_travels(value)
         if not isinstance(given, Mapping):
             return problems.unfit(where, self._expects, value)
@@ -244,6 +250,16 @@ class _Fields:
             key in result and result[key] is item for key, item in given.items()
         )
         return value if unchanged else result
+
+    def _is_obvious(self, given: dict[Any, Any]) -> bool:
+        """Say whether all fields are there, nothing else is, and their types say it all."""
+        if len(given) != len(self._obvious):
+            return False
+        for name, value in given.items():
+            types = self._obvious.get(name, _NO_TYPES)
+            if types is not None and type(value) not in types:
+                return False
+        return True
 
     def _is_plain(self, given: Any) -> bool:
         """Say whether entries need no look."""
@@ -317,6 +333,7 @@ def _as_float(value: float | int) -> float | None:
         return None
 
 
+_NO_TYPES: Final[frozenset[type]] = frozenset()
 _ANYTHING: Final = Check("anything", lambda value, _where, _problems: value, None)
 
 

@@ -26,17 +26,32 @@ class Converter:
     """Makes what the annotations say of values that were read; raises Unconvertible.
 
     ``adapter`` takes a mapping of parameters, and of ``OTHERS``; ``names`` are the parameters, and
-    ``hidden`` what is bound already.
+    ``hidden`` what is bound already. ``plain``: the types of all parameters, if values of them stay
+    as they are, and nothing is added.
     """
 
     def __init__(
-        self, adapter: pydantic.TypeAdapter[Any], names: frozenset[str], hidden: frozenset[str]
+        self,
+        adapter: pydantic.TypeAdapter[Any],
+        names: frozenset[str],
+        hidden: frozenset[str],
+        plain: Mapping[str, type] | None,
     ) -> None:
         self._adapter = adapter
         self._names = names
         self._hidden = hidden
+        self._plain = plain
 
     def __call__(self, values: dict[str, Any]) -> dict[str, Any]:
+        plain = self._plain
+        if plain is None:
+            return self._converted(values)
+        for name, value in values.items():
+            if plain.get(name) is not type(value):
+                return self._converted(values)
+        return dict(values)
+
+    def _converted(self, values: dict[str, Any]) -> dict[str, Any]:
         fields = {name: value for name, value in values.items() if name in self._names}
         if len(fields) < len(values):
             others = {name: value for name, value in values.items() if name not in self._names}

@@ -33,6 +33,8 @@ def plain_result(value: Any) -> Any:
         >>> plain_result({"where": ipaddress.ip_address("127.0.0.1")})
         {'where': '127.0.0.1'}
     """
+    if type(value) in _SCALARS:
+        return value
     try:
         return _plain(value)
     except RecursionError:  # the codec tells of cycles and of depth

@@ -144,7 +144,7 @@ class Schema:
             >>> read_schema(lambda count: count).check("count", {"count": 2})
             {'count': 2}
         """
-        if not isinstance(given, Mapping):
+        if type(given) is not dict and not isinstance(given, Mapping):
             raise ValidationFailed(
                 f"the parameters of tool {tool!r} must be a mapping of names to values, not a "
                 f"{type(given).__name__}"
