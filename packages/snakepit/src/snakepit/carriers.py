@@ -13,6 +13,7 @@ import contextvars
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
+from snakepit.waiting import Waiting
 from snakepit.wakeups import WakeUps
 
 __all__ = ["Carrier", "Carriers"]
@@ -57,30 +58,27 @@ class Carriers:
             idle.stop()
 
 
-class Carrier:
+class Carrier(Waiting):
     """A task that runs one coroutine after the other; also what that task waits for in between."""
 
+    __slots__ = ("_ended", "_owner", "_task", "_work")
+
     def __init__(self, owner: Carriers) -> None:
+        super().__init__()
         self._owner = owner
         self._work: Work | None = None
         self._ended: Callable[[], None] = _nothing
-        self._waiter: Callable[[Any], object] | None = None
-        self._context: contextvars.Context  # that of the waiter
-        self._is_cancelled = False
-        # The sign by which asyncio knows a future, and that a task wants to wait for it.
-        self._asyncio_future_blocking = False
-        self._loop = asyncio.get_running_loop()
-        self._task = self._loop.create_task(self._run())
+        self._task = asyncio.get_running_loop().create_task(self._run())
         self._task.add_done_callback(self._task_done)
 
     def load(self, work: Work, ended: Callable[[], None], wakeups: WakeUps | None) -> None:
         """Take the next coroutine, while there is none."""
         self._work = work
         self._ended = ended
-        if self._waiter is None:
+        if not self.is_waited_for:
             return  # the task is new, and begins by itself
         if wakeups is None:
-            self._loop.call_soon(self.wake)
+            asyncio.get_running_loop().call_soon(self.wake)
         else:
             wakeups.add(self)
 
@@ -120,37 +118,6 @@ class Carrier:
                 is_spent = self._task.cancelling() > 0
             finally:
                 self._ended()
-
-    # --- what its task waits for between two coroutines -----------------------------------------
-
-    def __await__(self) -> Generator[Any, None, None]:
-        self._asyncio_future_blocking = True
-        yield self
-        if self._is_cancelled:
-            raise asyncio.CancelledError
-
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        return self._loop
-
-    def add_done_callback(
-        self, waiter: Callable[[Any], object], *, context: contextvars.Context
-    ) -> None:
-        self._waiter = waiter
-        self._context = context
-
-    def cancel(self, msg: Any = None) -> bool:
-        self._is_cancelled = True
-        self._loop.call_soon(self.wake)
-        return True
-
-    def result(self) -> None:
-        """Asked by the task when it goes on."""
-
-    def wake(self) -> None:
-        """Let the task go on."""
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            self._context.run(waiter, self)
 
 
 class _Rest:

@@ -5,7 +5,6 @@ The databases' own parts are in ``sqlite.py`` and ``postgres.py``.
 
 from __future__ import annotations
 
-import asyncio
 import random
 import threading
 import time
@@ -16,6 +15,7 @@ from enum import Enum
 from typing import Any, Final, Self, TypeVar
 
 from snakepit.errors import SnakepitError
+from snakepit.waiting import Waiting
 from snakepit_grpc_bridge.storage.interface import Change, FaultPoint, refuse_coroutine
 from snakepit_grpc_bridge.storage.schema import Schema
 from snakepit_grpc_bridge.storage.sql.dialects import Dialect
@@ -25,6 +25,7 @@ from snakepit_grpc_bridge.storage.sql.transaction import SqlReader, Tables
 __all__ = ["Again", "Common", "Engine", "Job", "JobKind", "WorkFailed", "call_work"]
 
 _T = TypeVar("_T")
+_A = TypeVar("_A")
 # Seconds. The pauses between attempts double, and each is a random part of that.
 _FIRST_PAUSE: Final = 0.0005
 _LONGEST_PAUSE: Final = 0.005
@@ -42,19 +43,20 @@ class JobKind(Enum):
     """Ask for the version of what others have committed."""
 
 
-@dataclass(slots=True, eq=False)
-class Job:
-    """Something that is to be done, and how it ended.
-
-    ``future`` belongs to the event loop, and only tells that the job has ended.
+class Job(Waiting):
+    """Something that is to be done, and how it ended. Awaiting it, in the event loop, only tells
+    that it has ended.
     """
 
-    kind: JobKind
-    work: Callable[[Any], Any]
-    future: asyncio.Future[None]
-    result: Any = None
-    error: BaseException | None = None
-    changes: list[Change] = field(default_factory=list)
+    __slots__ = ("changes", "error", "kind", "value", "work")
+
+    def __init__(self, kind: JobKind, work: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.kind = kind
+        self.work = work
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.changes: list[Change] = []
 
 
 class Again(Exception):
@@ -133,8 +135,8 @@ class Common:
         tables = {table: TableStatements(table, dialect) for table in schema.tables}
         return cls(schema, dialect, tables, timeout, fault_point)
 
-    def persist(self, attempt: Callable[[], _T]) -> _T:
-        """Call ``attempt`` until it succeeds, or fails for good, or time is over.
+    def persist(self, attempt: Callable[[_A], _T], what: _A) -> _T:
+        """Call ``attempt(what)`` until it succeeds, or fails for good, or time is over.
 
         Raises:
             SnakepitError: that of the last :class:`Again`, with its cause.
@@ -143,7 +145,7 @@ class Common:
         pause = _FIRST_PAUSE
         while True:
             try:
-                return attempt()
+                return attempt(what)
             except Again as again:
                 left = deadline - time.monotonic()
                 # Random, so that those who were in each other's way don't meet again.

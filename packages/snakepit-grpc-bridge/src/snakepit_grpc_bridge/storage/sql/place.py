@@ -25,6 +25,7 @@ class Place:
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
+        self._file = str(self.path)
         self._log = f"{self.path}-wal"
         self._file_identity: _Identity | None = None
         self._log_identity: _Identity | None = None
@@ -57,7 +58,7 @@ class Place:
         Raises:
             StorageUnavailable: it is not.
         """
-        if _identity(self.path) != self._file_identity:
+        if _identity(self._file) != self._file_identity:
             raise self._moved(self.path)
 
     def check_with_log(self) -> None:

@@ -109,7 +109,7 @@ class PostgresEngine(Engine):
         for job in jobs:
             self._contended = False
             try:
-                job.result = self._persist(partial(steps[job.kind], job))
+                job.value = self._persist(partial(steps[job.kind], job))
             except WorkFailed as failed:
                 job.error = failed.error
             except BaseException as error:
@@ -214,7 +214,7 @@ class PostgresEngine(Engine):
     # --- the connection ----------------------------------------------------------------------
 
     def _persist(self, step: Callable[[_Connection], _T]) -> _T:
-        return self.common.persist(lambda: self._attempt(step))
+        return self.common.persist(self._attempt, step)
 
     def _attempt(self, step: Callable[[_Connection], _T]) -> _T:
         """Run a step; what the driver raises becomes an error of ours. Leaves no transaction open.

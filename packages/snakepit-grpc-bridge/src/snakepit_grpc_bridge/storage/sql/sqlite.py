@@ -71,14 +71,14 @@ class _SqliteEngine(Engine):
     def _alone(self, job: Job, attempt: Callable[[sqlite3.Connection], Any]) -> None:
         """Do a job by an attempt that may have to be repeated."""
         try:
-            job.result = self._persist(attempt)
+            job.value = self._persist(attempt)
         except WorkFailed as failed:
             job.error = failed.error
         except BaseException as error:
             job.error = error
 
     def _persist(self, attempt: Callable[[sqlite3.Connection], _T]) -> _T:
-        return self.common.persist(lambda: self._attempt(attempt))
+        return self.common.persist(self._attempt, attempt)
 
     def _attempt(self, attempt: Callable[[sqlite3.Connection], _T]) -> _T:
         """Run an attempt on the connection; what the driver raises becomes an error of ours.
@@ -236,9 +236,9 @@ class SqliteWriter(_SqliteEngine):
     def _work(self, job: Job, connection: sqlite3.Connection) -> list[Change]:
         """Run the work of a job; return what it has changed, nothing if it raised."""
         tx = SqlTransaction(connection.execute, self.common.tables, self.common.fault_point)
-        job.result = job.error = None
+        job.value = job.error = None
         try:
-            job.result = call_work(job, tx)
+            job.value = call_work(job, tx)
         except WorkFailed as failed:
             job.error = failed.error
             return []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import threading
@@ -13,6 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar, cast
 
 from snakepit.errors import ConfigurationError
+from snakepit.wakeups import WakeUps
 from snakepit_grpc_bridge.errors import OutcomeUnknown
 from snakepit_grpc_bridge.storage.interface import (
     ReadTransaction,
@@ -95,21 +95,21 @@ class SqlStorage(Storage):
             raise ConfigurationError(
                 "a storage belongs to the event loop that it was opened in; open another one here"
             )
-        job = Job(kind, work, loop.create_future())
+        job = Job(kind, work)
         threads.submit(job)
-        await job.future
+        await job
         if job.error is not None:
             try:
                 raise job.error
             finally:
                 del job  # the error's traceback would keep it, and it keeps the error
-        return job.result
+        return job.value
 
     def _finish(self, jobs: list[Job]) -> None:
-        for job in jobs:
-            if job.changes:
-                self._tell(job.changes)
-            _end(job.future)
+        if self._listeners:
+            for job in jobs:
+                if job.changes:
+                    self._tell(job.changes)
 
 
 class _Threads:
@@ -121,6 +121,7 @@ class _Threads:
         self._ends: list[asyncio.Future[None]] = []
         self._pending: set[Job] = set()
         self._delivered = 0
+        self._wakeups = WakeUps()
 
     def submit(self, job: Job) -> None:
         self._pending.add(job)
@@ -134,11 +135,17 @@ class _Threads:
             self._delivered += 1
             self._pending.difference_update(jobs)
             finish(jobs)
+            self._wakeups.at_once = True
+            for job in jobs:
+                self._wakeups.add(job)
+            self._wakeups.wake()
 
         def tell(callback: Callable[..., None], *args: Any) -> None:
             # Whoever ends the loop without closing the storage wants no answers any more.
-            with contextlib.suppress(RuntimeError):
+            try:  # noqa: SIM105 - suppress() would take as long as the call
                 loop.call_soon_threadsafe(callback, *args)
+            except RuntimeError:
+                pass
 
         def serve(engine: Engine, ended: asyncio.Future[None]) -> None:
             _serve(engine, self._jobs, partial(tell, deliver))
@@ -175,7 +182,7 @@ class _Threads:
             job.error = OutcomeUnknown(
                 "the storage was closed, and had not answered; read before you write again"
             )
-            _end(job.future)
+            self._wakeups.add(job)
 
 
 def _serve(engine: Engine, queue: _Queue, deliver: _Deliver) -> None:
@@ -183,7 +190,7 @@ def _serve(engine: Engine, queue: _Queue, deliver: _Deliver) -> None:
     going_on = True
     while going_on:
         jobs, going_on = _take(queue, engine.at_once)
-        wanted = [job for job in jobs if not job.future.cancelled()]
+        wanted = [job for job in jobs if not job.is_cancelled]
         try:
             engine.run(wanted)
         except BaseException as error:  # a bug; whoever waits has to hear of it
@@ -200,7 +207,7 @@ def _take(queue: _Queue, most: int) -> tuple[list[Job], bool]:
     job = queue.get()
     while job is not None:
         jobs.append(job)
-        if len(jobs) == most:
+        if len(jobs) == most or queue.empty():
             return jobs, True
         try:
             job = queue.get_nowait()

@@ -1,0 +1,60 @@
+"""What a task waits for when it is to go on at once, and not in a later turn of the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from contextvars import Context
+from typing import Any
+
+
+class Waiting:
+    """Awaited by one task at a time. To asyncio it is a future; whoever has what the task waits for
+    calls ``wake``, outside of any task: see :class:`~snakepit.wakeups.WakeUps`.
+    """
+
+    __slots__ = ("_asyncio_future_blocking", "_context", "_reason", "_waiter", "is_cancelled")
+
+    def __init__(self) -> None:
+        #: Nobody waits for it any more: its task was cancelled.
+        self.is_cancelled = False
+        self._reason: Any = None
+        self._waiter: Callable[[Any], object] | None = None
+        self._context: Context  # that of the waiter
+        # The sign by which asyncio knows a future, and that a task wants to wait for it.
+        self._asyncio_future_blocking = False
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether a task waits."""
+        return self._waiter is not None
+
+    def wake(self) -> None:
+        """Let the task go on."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            self._context.run(waiter, self)
+
+    # --- what a task asks of what it waits for --------------------------------------------------
+
+    def __await__(self) -> Generator[Any, None, None]:
+        self._asyncio_future_blocking = True
+        yield self
+        if self.is_cancelled:
+            raise asyncio.CancelledError(*(() if self._reason is None else (self._reason,)))
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    def add_done_callback(self, waiter: Callable[[Any], object], *, context: Context) -> None:
+        self._waiter = waiter
+        self._context = context
+
+    def cancel(self, msg: Any = None) -> bool:
+        self.is_cancelled = True
+        self._reason = msg
+        asyncio.get_running_loop().call_soon(self.wake)
+        return True
+
+    def result(self) -> None:
+        """Asked by the task when it goes on."""
