@@ -75,7 +75,7 @@ class Carrier(Waiting):
         """Take the next coroutine, while there is none."""
         self._work = work
         self._ended = ended
-        if not self.is_waited_for:
+        if self._waiter is None:
             return  # the task is new, and begins by itself
         if wakeups is None:
             asyncio.get_running_loop().call_soon(self.wake)

@@ -24,11 +24,6 @@ class Waiting:
         # The sign by which asyncio knows a future, and that a task wants to wait for it.
         self._asyncio_future_blocking = False
 
-    @property
-    def is_waited_for(self) -> bool:
-        """Whether a task waits."""
-        return self._waiter is not None
-
     def wake(self) -> None:
         """Let the task go on."""
         waiter, self._waiter = self._waiter, None
@@ -43,8 +38,7 @@ class Waiting:
         if self.is_cancelled:
             raise asyncio.CancelledError(*(() if self._reason is None else (self._reason,)))
 
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        return asyncio.get_running_loop()
+    get_loop = staticmethod(asyncio.get_running_loop)
 
     def add_done_callback(self, waiter: Callable[[Any], object], *, context: Context) -> None:
         self._waiter = waiter

@@ -60,7 +60,7 @@ class Gate(NamedTuple):
             return self.temporary.use
         if use is None:
             raise SessionNotFound.of(self.session_id)
-        if use.ended is not None or self.has_expired(use):
+        if use.ended is not None or (use.expires is not None and self.has_expired(use)):
             raise SessionExpired.of(self.session_id, use.ttl)
         return use
 

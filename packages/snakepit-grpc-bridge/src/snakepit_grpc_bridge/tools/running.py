@@ -38,9 +38,9 @@ class ToolRunner:
             ToolExecutionFailed: it raised; its exception is the cause.
             CallDepthExceeded: it and programs call each other without end.
         """
-        if tool.concurrency is None and tool.timeout is None:  # most of them
+        if tool.concurrency is None and tool.timeout is None and tool.schema.is_async:  # most tools
             try:
-                return await _result_of(tool, given)
+                return await tool.function(**given)
             except _FAILURES as error:
                 _raise_failed(tool, error, timed_out=False)
         async with self.slot(tool):

@@ -97,7 +97,8 @@ class HostCalls:
 
     def _forget(self, call_id: int) -> None:
         del self._running[call_id], self.parents[call_id]
-        self._windows.pop(call_id, None)
+        if self._windows:
+            self._windows.pop(call_id, None)
 
     def grant(self, frame: Frame) -> None:
         """Handle a ``CREDIT`` frame."""
