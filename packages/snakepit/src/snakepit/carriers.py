@@ -22,11 +22,14 @@ Work = Coroutine[Any, Any, None]
 
 
 class Carriers:
-    """The tasks that run the coroutines of one owner. For one event loop."""
+    """The tasks that run the coroutines of one owner. For one event loop.
+
+    While nothing runs one of them waits for work, from the beginning to ``close``.
+    """
 
     def __init__(self) -> None:
-        self._idle: Carrier | None = None
         self._is_closed = False
+        self._idle: Carrier | None = Carrier(self)
 
     def start(self, work: Work, ended: Callable[[], None], wakeups: WakeUps | None) -> Carrier:
         """Run ``work``, then call ``ended``: also if the work was stopped before it began.
@@ -40,15 +43,19 @@ class Carriers:
 
     def keep(self, carrier: Carrier) -> bool:
         """Have a carrier wait for more work; False if it is not needed."""
-        if self._is_closed or self._idle is not None:
+        if self._is_closed or self._idle not in (None, carrier):
             return False
         self._idle = carrier
         return True
 
-    def forget(self, carrier: Carrier) -> None:
-        """A carrier has ended."""
+    def ended(self, carrier: Carrier, *, was_cancelled: bool) -> None:
+        """A carrier has ended. One that was cancelled is not replaced before there is work: perhaps
+        the whole loop comes to its end.
+        """
         if self._idle is carrier:
             self._idle = None
+        if self._idle is None and not self._is_closed and not was_cancelled:
+            self._idle = Carrier(self)
 
     def close(self) -> None:
         """Keep no carrier any more. What runs goes on."""
@@ -95,8 +102,8 @@ class Carrier(Waiting):
             work.close()
             self._ended()
 
-    def _task_done(self, _: asyncio.Task[None]) -> None:
-        self._owner.forget(self)
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._owner.ended(self, was_cancelled=task.cancelling() > 0)
         self._drop()  # whoever cancels all tasks of a loop may come before the first step
 
     async def _run(self) -> None:
