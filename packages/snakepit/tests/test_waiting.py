@@ -47,6 +47,24 @@ async def test_a_cancelled_task_goes_on_at_once_with_the_reason(reason: str | No
     assert caught.value.args == (() if reason is None else (reason,))
 
 
+def test_a_loop_that_ends_cancels_its_tasks() -> None:
+    ended: list[str] = []
+
+    async def wait() -> None:
+        try:
+            await Waiting()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+
+    async def leave_it() -> asyncio.Task[None]:
+        task = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        return task
+
+    assert asyncio.run(leave_it()).done()
+    assert ended == ["cancelled"]
+
+
 async def test_a_time_limit_ends_the_wait() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):

@@ -13,12 +13,20 @@ class Waiting:
     calls ``wake``, outside of any task: see :class:`~snakepit.wakeups.WakeUps`.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_context", "_reason", "_waiter", "is_cancelled")
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_context",
+        "_loop",
+        "_reason",
+        "_waiter",
+        "is_cancelled",
+    )
 
     def __init__(self) -> None:
         #: Nobody waits for it any more: its task was cancelled.
         self.is_cancelled = False
         self._reason: Any = None
+        self._loop = asyncio.get_running_loop()
         self._waiter: Callable[[Any], object] | None = None
         self._context: Context  # that of the waiter
         # The sign by which asyncio knows a future, and that a task wants to wait for it.
@@ -47,7 +55,8 @@ class Waiting:
     def cancel(self, msg: Any = None) -> bool:
         self.is_cancelled = True
         self._reason = msg
-        asyncio.get_running_loop().call_soon(self.wake)
+        # Whoever cancels all tasks of a loop does so while it does not run.
+        self._loop.call_soon(self.wake)
         return True
 
     def result(self) -> None:
