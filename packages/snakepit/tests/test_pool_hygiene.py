@@ -31,6 +31,27 @@ async def main():
 asyncio.run(main())
 """
 
+LEFT_WAITING = """
+import asyncio
+import time
+import snakepit
+
+class Sleeper:
+    @snakepit.command
+    def sleep(self):
+        time.sleep(60)
+
+async def main():
+    pool = snakepit.Pool(snakepit.PythonAdapter("left_waiting:Sleeper"), size=1)
+    await pool.start()
+    call = asyncio.create_task(pool.execute("sleep"))
+    call.add_done_callback(lambda call: print("cancelled:", call.cancelled()))
+    await asyncio.sleep(0)
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
 
 async def test_the_last_output_of_a_death_is_that_of_its_own_call(
     caplog: pytest.LogCaptureFixture,
@@ -75,3 +96,17 @@ def test_a_script_that_starts_a_pool_when_it_is_imported_gets_an_error(
     )
     assert ended.returncode == 1
     assert "if __name__ == '__main__'" in ended.stderr
+
+
+def test_a_program_may_end_while_a_call_is_awaited(tmp_path: Path) -> None:
+    script = tmp_path / "left_waiting.py"
+    script.write_text(LEFT_WAITING)
+    ended = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "cancelled: True\n", "")

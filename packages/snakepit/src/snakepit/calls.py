@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextvars import Context
+from collections.abc import Generator, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
@@ -23,6 +22,7 @@ from snakepit.errors import (
 )
 from snakepit.streams import StreamBuffer
 from snakepit.telemetry.trace import CORRELATION_ID
+from snakepit.waiting import Awaited
 from snakepit.wakeups import WakeUps
 
 if TYPE_CHECKING:
@@ -90,19 +90,16 @@ _NEW: Final = CallState.NEW
 _SUCCEEDED: Final = CallOutcome.SUCCEEDED
 
 
-class Call:
+class Call(Awaited):
     """A call from its submission to its end; awaiting it gives its result.
 
     Until it has its ``outcome`` its caller waits; what comes after the first answer is ignored.
     """
 
     __slots__ = (
-        "_asyncio_future_blocking",
-        "_context",
         "_error",
         "_total_deadline",
         "_value",
-        "_waiter",
         "_wakeups",
         "args",
         "chain",
@@ -148,6 +145,9 @@ class Call:
         chain: tuple[HostCall, ...] = (),
         run_limit: float | None = None,
     ) -> None:
+        # What the constructor of Awaited does, without calling it for every call.
+        self._waiter = None
+        self._asyncio_future_blocking = False
         self.command = command
         self.args = args
         self._wakeups = wakeups
@@ -179,16 +179,12 @@ class Call:
         #: Where it waits in the queue, if it does.
         self.lane: Lane | None = None
         self._error: BaseException | None = None
-        self._waiter: Callable[[Any], object] | None = None
-        # The sign by which asyncio knows a future, and that a task wants to wait for it.
-        self._asyncio_future_blocking = False
         self.wire_id = 0
         #: What its worker is told for traces and logs; nearly always nothing. See telemetry.trace.
         self.trace: dict[str, str] | None = None
         #: Seconds its worker took for it, as far as the host can tell; set at its end.
         self.ran_s = 0.0
         self._value: Any = None
-        self._context: Context  # that of the waiter
 
     def apply(self, event: CallEvent) -> None:
         """Move to the next state.
@@ -314,12 +310,6 @@ class Call:
                 del error
         return self._value
 
-    def wake(self) -> None:
-        """Let the caller go on."""
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            self._context.run(waiter, self)
-
     # --- what a task asks of what it waits for --------------------------------------------------
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -330,7 +320,3 @@ class Call:
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         return self._wakeups.loop or asyncio.get_running_loop()
-
-    def add_done_callback(self, waiter: Callable[[Any], object], *, context: Context) -> None:
-        self._waiter = waiter
-        self._context = context

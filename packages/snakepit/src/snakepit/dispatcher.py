@@ -162,7 +162,10 @@ class Dispatcher:
         while call.outcome is None:
             # At first, too: the worker may have to share this processor.
             os.sched_yield()
-            if not worker.poll() and time.perf_counter() > give_up_at:
+            if worker.poll():
+                if call.outcome is None:
+                    return  # it calls the host, or streams: the loop has something to do
+            elif time.perf_counter() > give_up_at:
                 break
         self._spin.record(found=call.outcome is not None)
 

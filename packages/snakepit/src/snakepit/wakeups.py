@@ -38,7 +38,8 @@ class WakeUps:
         """Wake a caller: at the end of what is being read, or in the next turn of the loop."""
         due = self._due
         if not due and not self.at_once:
-            asyncio.get_running_loop().call_soon(self.wake)
+            # Not always the running one: none runs when a program's end cancels its tasks.
+            (self.loop or asyncio.get_running_loop()).call_soon(self.wake)
         due.append(sleeper)
 
     def wake(self) -> None:

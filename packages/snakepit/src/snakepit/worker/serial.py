@@ -59,6 +59,7 @@ _INTERRUPT_SIGNAL = signal.SIGURG
 _END: Any = object()
 # Reading an enumeration's member takes ten times as long as reading a name.
 _CALL: Final = FrameType.CALL.value
+_RESULT: Final = FrameType.RESULT.value
 _START: Final = Turn.START
 _SYNC: Final = CommandKind.SYNC
 _ASYNC: Final = CommandKind.ASYNC
@@ -368,6 +369,8 @@ class SerialEngine:
             for frame in frames:
                 if frame.type == _CALL:
                     self._deliver_call(frame)
+                elif frame.type == _RESULT:
+                    self._outgoing.deliver(frame)
                 else:
                     self._deliver(frame)
         except SnakepitError as violation:
