@@ -25,8 +25,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in long]
 
 
-def pytest_collection_finish() -> None:
-    """Let the collections after each test pass over what has been imported by now."""
+@pytest.fixture(autouse=True, scope="module")
+def _collections_pass_over_what_stays() -> None:
+    """Keep the collection after each async test short: modules, caches and reports only grow."""
     gc.collect()
     gc.freeze()
 
