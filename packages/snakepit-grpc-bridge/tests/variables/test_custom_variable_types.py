@@ -163,10 +163,13 @@ def test_a_bug_of_a_reader_is_not_taken_for_a_bad_value() -> None:
         ({"required": ("unit",)}, r"requires constraints it has not: \['unit'\]"),
         ({"from_plain": None}, "needs both of to_plain and from_plain"),
         ({"to_plain": None}, "needs both of to_plain and from_plain"),
-        ({"constraints": MONEY.constraints * 2}, "two constraints of one name"),
-        (
+        pytest.param(
+            {"constraints": MONEY.constraints * 2}, "two constraints of one name", id="twice"
+        ),
+        pytest.param(
             {"constraints": (dataclasses.replace(MONEY.constraints[0], name="nullable"),)},
             "two constraints of one name",
+            id="one that all types have",
         ),
     ],
     ids=str,
