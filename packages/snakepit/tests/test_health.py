@@ -10,6 +10,7 @@ import pytest
 
 from snakepit import Health, Pool, PythonAdapter
 from snakepit.errors import PoolBroken, WorkerLost, WorkerStartFailed
+from snakepit.supervision import restarts
 from snakepit.supervision.health import HealthFacts, judge
 
 WELL: dict[str, Any] = {
@@ -71,7 +72,10 @@ async def test_12_a_crash_loop_makes_it_unready_until_a_call_completes() -> None
         assert pool.health() == Health(True, True)
 
 
-async def test_12_workers_that_always_die_break_the_pool_instead_of_burning_cpu() -> None:
+async def test_12_workers_that_always_die_break_the_pool_instead_of_burning_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(restarts, "_LONGEST_DELAY", 0.1)
     async with new_pool(quarantine_after=None) as pool:
         errors: list[Exception] = []
         while not any(isinstance(error, PoolBroken) for error in errors):

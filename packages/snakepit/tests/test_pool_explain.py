@@ -21,6 +21,7 @@ from snakepit.errors import (
     PoolNotReady,
     WorkerLost,
 )
+from snakepit.supervision import restarts
 
 # --- options -------------------------------------------------------------------------------------
 
@@ -117,8 +118,10 @@ async def test_await_ready_ends_when_the_pool_is_closed() -> None:
         await waiting
 
 
-@pytest.mark.slow
-async def test_await_ready_fails_when_the_workers_keep_dying() -> None:
+async def test_await_ready_fails_when_the_workers_keep_dying(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(restarts, "_LONGEST_DELAY", 0.1)
     async with Pool(adapter(), size=1, quarantine_after=None) as pool:
         for _ in range(8):
             with pytest.raises((WorkerLost, PoolBroken)):

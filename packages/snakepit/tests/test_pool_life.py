@@ -24,6 +24,7 @@ from snakepit.errors import (
     RemoteError,
     WorkerLost,
 )
+from snakepit.supervision import restarts
 
 WORKER = "pool_worker:Worker"
 
@@ -257,8 +258,10 @@ async def test_blocked_host_functions_starve_no_others() -> None:
         await asyncio.gather(*blocked)
 
 
-@pytest.mark.slow
-async def test_a_broken_pools_waiting_calls_end_with_its_last_worker() -> None:
+async def test_a_broken_pools_waiting_calls_end_with_its_last_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(restarts, "_LONGEST_DELAY", 0.1)
     async with new_pool(size=2, cancel_grace=0.1, quarantine_after=None) as pool:
         stuck = asyncio.create_task(pool.execute("stubborn"))
         await until(lambda: pool.stats().running == 1, "one is stuck")
