@@ -44,8 +44,8 @@ model: $(STAMP) ## Fetch the weights of the embedded model, once a user
 demo: model ## The tour: all three layers, live
 	@$(BIN)/dspex demo
 
-test: model ## All tests
-	@$(BIN)/python -m pytest -q
+test: model ## All tests, in two processes; ARGS=-x goes to pytest
+	@$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile $(ARGS)
 
 check: $(STAMP) ## Format, lint, types, layer rules
 	$(BIN)/ruff format --check .
