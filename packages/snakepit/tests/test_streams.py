@@ -77,24 +77,24 @@ async def test_69_a_consumer_that_does_not_read_delays_nobody_else(prefix: str) 
 
 @BOTH_PROFILES
 @SYNC_AND_ASYNC
-@pytest.mark.parametrize("n", [0, 1, WINDOW.items, WINDOW.items + 1])
-@pytest.mark.parametrize("fail_with", [None, "ValueError"])
-async def test_73_the_end_comes_after_the_items_of_a_window(
-    n: int, fail_with: str | None, prefix: str, concurrency: int
-) -> None:
+async def test_73_the_end_comes_after_the_items_of_a_window(prefix: str, concurrency: int) -> None:
     async with new_pool(concurrency=concurrency) as pool:
-        stream = pool.execute_stream(f"{prefix}count", {"n": n, "fail_with": fail_with})
-        items = [await anext(stream)] if n else []
-        if 0 < n <= WINDOW.items:
-            # The end needs no credit: the call ends while its consumer is still at the first item.
-            await settled(pool)
-        if fail_with is None:
-            items += await all_of(stream)
-        else:
-            with pytest.raises(ValueError, match="at the end"):
-                await all_of(stream, items)
-        assert items == list(range(n))
-        assert pool.stats().running == 0
+        for n in (0, 1, WINDOW.items, WINDOW.items + 1):
+            for fail_with in (None, "ValueError"):
+                args = {"n": n, "fail_with": fail_with}
+                stream = pool.execute_stream(f"{prefix}count", args)
+                items = [await anext(stream)] if n else []
+                if 0 < n <= WINDOW.items:
+                    # The end needs no credit: the call ends while its consumer is still at the
+                    # first item.
+                    await settled(pool)
+                if fail_with is None:
+                    items += await all_of(stream)
+                else:
+                    with pytest.raises(ValueError, match="at the end"):
+                        await all_of(stream, items)
+                assert items == list(range(n)), args
+                assert pool.stats().running == 0, args
 
 
 async def test_74_odd_items_arrive_as_they_were_yielded() -> None:
