@@ -80,33 +80,28 @@ async def test_nor_is_that_of_a_call_it_waited_behind() -> None:
     assert "of another session" not in ended[1].last_output
 
 
-@pytest.mark.parametrize("start", ["template", "spawn"])
-def test_a_script_that_starts_a_pool_when_it_is_imported_gets_an_error(
-    tmp_path: Path, start: str
-) -> None:
-    script = tmp_path / "unguarded.py"
-    script.write_text(UNGUARDED.replace('Greeter")', f'Greeter", start={start!r})'))
-    ended = subprocess.run(
+def run_script(script: Path, text: str) -> subprocess.CompletedProcess[str]:
+    script.write_text(text)
+    return subprocess.run(
         [sys.executable, script],
         capture_output=True,
         text=True,
         timeout=30,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": str(script.parent)},
         check=False,
     )
+
+
+@pytest.mark.parametrize("start", ["template", "spawn"])
+def test_a_script_that_starts_a_pool_when_it_is_imported_gets_an_error(
+    tmp_path: Path, start: str
+) -> None:
+    text = UNGUARDED.replace('Greeter")', f'Greeter", start={start!r})')
+    ended = run_script(tmp_path / "unguarded.py", text)
     assert ended.returncode == 1
     assert "if __name__ == '__main__'" in ended.stderr
 
 
 def test_a_program_may_end_while_a_call_is_awaited(tmp_path: Path) -> None:
-    script = tmp_path / "left_waiting.py"
-    script.write_text(LEFT_WAITING)
-    ended = subprocess.run(
-        [sys.executable, script],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        check=False,
-    )
+    ended = run_script(tmp_path / "left_waiting.py", LEFT_WAITING)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "cancelled: True\n", "")
