@@ -44,8 +44,9 @@ model: $(STAMP) ## Fetch the weights of the embedded model, once a user
 demo: model ## The tour: all three layers, live
 	@$(BIN)/dspex demo
 
-test: model ## All tests, in two processes; ARGS=-x goes to pytest
-	@$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile $(ARGS)
+test: model ## All tests, in two processes but for a few; ARGS=-x goes to pytest
+	@$(BIN)/python -m pytest -q -m alone $(ARGS)
+	@$(BIN)/python -m pytest -q -m "not alone" --numprocesses 2 --dist loadfile $(ARGS)
 
 check: $(STAMP) ## Format, lint, types, layer rules
 	$(BIN)/ruff format --check .

@@ -214,6 +214,7 @@ def test_doctor_says_what_does_not_work_and_the_remedy() -> None:
 # --- sweep ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_sweep_says_what_it_would_do_and_does_it(folder: Path) -> None:
     ended = subprocess.Popen(["/bin/true"])
     ended.wait()

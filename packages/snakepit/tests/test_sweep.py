@@ -19,6 +19,7 @@ from snakepit.processes.linux import children_of
 from snakepit.processes.sweep import RunMark
 from snakepit.worker.marks import RUN_VARIABLE
 
+pytestmark = pytest.mark.alone
 PAUSE = "import signal; signal.pause()"
 HOST = """
 import asyncio, os, signal
