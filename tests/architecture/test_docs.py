@@ -28,6 +28,9 @@ EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
 NEED_NODE = {"docs/other-languages.md", "examples/node_worker/main.py"}
 RUNNER = ROOT / "tests/support/run_examples.py"
 PROGRAMS = Path(sys.executable).parent
+# Seconds. Some take twenty on an idle machine.
+LIMIT = 150
+pytestmark = pytest.mark.timeout(LIMIT + 20)
 
 
 @functools.cache
@@ -47,7 +50,7 @@ def run_offline(*command: str | Path) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=LIMIT,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -151,7 +154,7 @@ def printed_by(line: str, folder: Path) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=55,
+        timeout=LIMIT,
         check=False,
     ).stdout
 

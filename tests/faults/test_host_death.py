@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from host_kill import VARIANTS, seconds_until_gone
 
-pytestmark = pytest.mark.usefixtures("silent_on_stderr")
+pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("silent_on_stderr")]
 
 
 def named_things() -> set[str]:
