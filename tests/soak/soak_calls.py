@@ -14,10 +14,17 @@ from dataclasses import dataclass, field
 from fault_pool import keeper_of, pids_of, template_of
 
 from snakepit import Pool
-from snakepit.errors import CallTimeout, RemoteError, SnakepitError, WorkerHung, WorkerLost
+from snakepit.errors import (
+    CallTimeout,
+    RemoteError,
+    SnakepitError,
+    StreamBroken,
+    WorkerHung,
+    WorkerLost,
+)
 
 #: What may become of any call while workers die, freeze and are recycled.
-DISTURBED = (WorkerLost, WorkerHung)
+DISTURBED = (WorkerLost, WorkerHung, StreamBroken)
 
 
 @dataclass
