@@ -73,7 +73,8 @@ bench: $(BENCH)/.installed ## The pool, its peers and the limit; then state. ARG
 	@$(BENCH)/bin/python -m benchmarks.state $(filter --quick,$(ARGS))
 
 soak: $(STAMP) ## An hour of calls, deaths and recycling; SOAK_SECONDS=600 for ten minutes
-	@$(BIN)/python -m pytest -q -s -m soak -o faulthandler_timeout=0
+	@# Without the runner's own copy of the log, which would grow for an hour.
+	@$(BIN)/python -m pytest -q -s -m soak -o faulthandler_timeout=0 -p no:logging
 
 clean: ## Remove .venv and all caches
 	rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
