@@ -49,7 +49,6 @@ Everything runs in the calling thread; all functions may be called from several 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -236,10 +235,11 @@ def decode(data: bytes | bytearray | memoryview, leases: Leases | None = None) -
         lengths are checked before memory is taken for them.
     """
     if leases is None:
-        # What holds more than plain values, or is wrong, is looked at closely below.
-        with contextlib.suppress(Exception):
+        try:  # suppress() would take as long as the decoding
             if len(data) < _SHORT:
                 return _unpack_plain(data)
+        except Exception:  # noqa: S110  # more than plain values, or wrong: looked at closely below
+            pass
     try:
         # Each object takes a byte at least, so that only in long bytes they have to be counted.
         counts = len(data) > MAX_OBJECTS
