@@ -22,3 +22,9 @@ class Worker:
     @snakepit.command
     def pid(self) -> int:
         return os.getpid()
+
+    @snakepit.command
+    def ask(self, times: int) -> list[int]:
+        """Call the host that often."""
+        call = snakepit.current_call()
+        return [call.call_host("double", {"number": number}) for number in range(times)]

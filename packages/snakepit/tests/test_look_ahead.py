@@ -16,7 +16,6 @@ from snakepit.calls import Call
 from snakepit.errors import CallTimeout, ConfigurationError, WorkerLost
 from snakepit.look_ahead import CommandTimes
 from snakepit.scheduler import Scheduler
-from snakepit.spin import AdaptiveSpin
 from snakepit.wakeups import WakeUps
 
 
@@ -225,50 +224,3 @@ async def test_calls_to_a_frozen_worker_go_elsewhere_when_it_dies() -> None:
 def test_impossible_options_are_refused(option: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(option))):
         new_pool(**option)
-
-
-# --- spinning ------------------------------------------------------------------------------------
-
-
-def test_looking_in_vain_is_tried_ever_less_often() -> None:
-    spin = AdaptiveSpin(1e-6)
-    tried = 0
-    for _ in range(10_000):
-        if spin.is_worthwhile():
-            tried += 1
-            spin.record(found=False)
-    assert 10 < tried < 30
-
-
-def test_one_success_makes_it_worthwhile_again() -> None:
-    spin = AdaptiveSpin(1e-6)
-    for _ in range(100):
-        if spin.is_worthwhile():
-            spin.record(found=False)
-    while not spin.is_worthwhile():
-        pass
-    spin.record(found=True)
-    assert all(spin.is_worthwhile() for _ in range(10))
-
-
-def test_a_limit_of_zero_is_never_worthwhile() -> None:
-    assert not AdaptiveSpin(0.0).is_worthwhile()
-
-
-async def test_a_caller_that_is_answered_at_once_starves_nobody() -> None:
-    async with new_pool(spin=0.05) as pool:
-        turns = 0
-        stop = False
-
-        async def other() -> None:
-            nonlocal turns
-            while not stop:
-                turns += 1
-                await asyncio.sleep(0)
-
-        task = asyncio.create_task(other())
-        for _ in range(800):
-            await pool.execute("nap")
-        stop = True
-        await task
-        assert turns >= 100

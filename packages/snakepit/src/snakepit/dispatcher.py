@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -32,11 +31,11 @@ from snakepit.errors import (
 )
 from snakepit.explain import Explanation, explain
 from snakepit.look_ahead import PATIENCE, CommandTimes
+from snakepit.looking import Looking
 from snakepit.nesting import find_lender
 from snakepit.options import Affinity
 from snakepit.readiness import Readiness
 from snakepit.scheduler import Scheduler
-from snakepit.spin import AdaptiveSpin
 from snakepit.stats import Counters
 from snakepit.supervision.quarantine import Quarantine
 from snakepit.supervision.workforce import Workforce
@@ -50,9 +49,6 @@ _QUEUE: Final = CallEvent.QUEUE
 _START: Final = CallEvent.START
 _END: Final = CallEvent.END
 _SUCCEEDED: Final = CallOutcome.SUCCEEDED
-# How many calls in a row may be answered without a turn of the event loop, so that looking for
-# answers starves nobody.
-_ANSWERS_A_TURN = 8
 
 
 class Dispatcher:
@@ -84,8 +80,7 @@ class Dispatcher:
         self._look_ahead = look_ahead
         self._times = CommandTimes()
         self._recall_timer: asyncio.TimerHandle | None = None
-        self._spin = AdaptiveSpin(workforce.launcher.spin)
-        self._answers_left = _ANSWERS_A_TURN
+        self._looking = Looking(workforce.launcher.spin, self.running, workforce.wakeups)
 
     # --- the start of a call -------------------------------------------------------------------
 
@@ -119,8 +114,9 @@ class Dispatcher:
             if bus.listening:
                 call_events.submitted(self.name, call)
             self._start(call, worker_id, now)
-            if self._spin.limit and len(self.running) == 1 and call.stream is None:
-                self._look_for_answer(call)
+            worker = self.workforce.workers.get(worker_id)
+            if worker is not None and call.stream is None:
+                self._looking.for_answer(worker, call)
 
     def _start(self, call: Call, worker_id: str, now: float) -> None:
         call.worker_id = worker_id
@@ -148,29 +144,6 @@ class Dispatcher:
     def _capacity(self) -> int:
         """How many calls can run at a time."""
         return self.scheduler.open_workers * self.workforce.concurrency
-
-    def _look_for_answer(self, call: Call) -> None:
-        """Spare the only call in flight the sleep and the wake-up, if its answer comes at once."""
-        if not self._answers_left or not self._spin.is_worthwhile() or call.worker_id is None:
-            return
-        if self._answers_left == _ANSWERS_A_TURN:
-            asyncio.get_running_loop().call_soon(self._on_turn)
-        self._answers_left -= 1
-        worker = self.workforce.workers[call.worker_id]
-        # Not the clock of deadlines: a test may hold that one still.
-        give_up_at = time.perf_counter() + self._spin.limit
-        while call.outcome is None:
-            # At first, too: the worker may have to share this processor.
-            os.sched_yield()
-            if worker.poll():
-                if call.outcome is None:
-                    return  # it calls the host, or streams: the loop has something to do
-            elif time.perf_counter() > give_up_at:
-                break
-        self._spin.record(found=call.outcome is not None)
-
-    def _on_turn(self) -> None:
-        self._answers_left = _ANSWERS_A_TURN
 
     def start_waiting(self) -> None:
         """Start the queued calls for which there is a slot."""
@@ -257,6 +230,12 @@ class Dispatcher:
         self.start_waiting()
 
     # --- the end of a call ---------------------------------------------------------------------
+
+    def worker_answered(self, worker_id: str) -> None:
+        """A worker has the answers to all its calls to the host. (WorkforceOwner)"""
+        worker = self.workforce.workers.get(worker_id)
+        if worker is not None:
+            self._looking.after_answering(worker)
 
     def call_ended(self, call: Call) -> None:
         """The worker has ended a call and its slot is free. (WorkforceOwner)"""

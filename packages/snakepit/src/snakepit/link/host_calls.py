@@ -48,6 +48,8 @@ class HostCalls:
     ) -> None:
         #: The name of the worker's pool.
         self.pool = ""
+        #: Called when none runs any more.
+        self.on_all_answered: Callable[[], object] = bool
         self._functions = functions
         # Asking takes as long as finding the function.
         self._coroutine_functions = frozenset(
@@ -99,6 +101,8 @@ class HostCalls:
         del self._running[call_id], self.parents[call_id]
         if self._windows:
             self._windows.pop(call_id, None)
+        if not self._running:
+            self.on_all_answered()
 
     def grant(self, frame: Frame) -> None:
         """Handle a ``CREDIT`` frame."""

@@ -18,6 +18,9 @@ class WorkerEvents(Protocol):
     name: str
     wakeups: WakeUps
 
+    def worker_answered(self, worker_id: str) -> None:
+        """The worker has the answers to all its calls to the host."""
+
     def call_ended(self, worker_id: str, call: Call, *, interrupted: bool) -> None:
         """A call ended and its caller was answered.
 

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from snakepit import call_events
@@ -166,6 +167,7 @@ class WorkerProcess:
         self._events = events
         self._data.wakeups = events.wakeups
         self._host_calls.pool = self._remote_events.pool = events.name
+        self._host_calls.on_all_answered = partial(events.worker_answered, self.worker_id)
         self._control.exchange.label(events.name, self.worker_id)
 
     def kill(self, reason: str) -> None:

@@ -24,6 +24,9 @@ class WorkforceOwner(Protocol):
     def workforce_broken(self, error: Exception) -> None:
         """Workers keep failing; none will be started any more."""
 
+    def worker_answered(self, worker_id: str) -> None:
+        """A worker has the answers to all its calls to the host."""
+
     def call_ended(self, call: Call) -> None:
         """A worker has ended a call, and its caller is answered."""
 

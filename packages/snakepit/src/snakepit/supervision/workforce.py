@@ -281,6 +281,10 @@ class Workforce:
 
     # --- WorkerEvents ------------------------------------------------------------------------
 
+    def worker_answered(self, worker_id: str) -> None:
+        """Pass on that a worker has all that it has asked for."""
+        self._owner.worker_answered(worker_id)
+
     def call_ended(self, worker_id: str, call: Call, *, interrupted: bool) -> None:
         """Pass on the end of a call; a worker whose code was broken off is replaced."""
         member = self.members[worker_id]

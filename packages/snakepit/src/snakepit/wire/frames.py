@@ -25,8 +25,7 @@ HEADER_BYTES: Final = _HEADER.size
 FRAME_TYPE_AT: Final = 4
 #: The header of a frame, of: size of its body, type, flags, 0, call id.
 pack_header: Final = _HEADER.pack
-# The same header with its type, flags and reserved field as one number, which is the type where the
-# others are zero.
+# The same header with its type, flags and reserved field as one number.
 _unpack_header: Final = Struct("<IIQ").unpack_from
 # Large enough that a busy connection drains many small frames with one system call.
 _READ_BYTES: Final = 1 << 16
@@ -60,6 +59,12 @@ class FrameType(IntEnum):
 
 
 _KNOWN_TYPES: Final = frozenset(int(kind) for kind in FrameType)
+# The type and the flags of all headers without segments, by the number that these are unpacked as.
+_PLAIN_KINDS: Final = {
+    kind | flags << 8: (kind, flags)
+    for kind in _KNOWN_TYPES
+    for flags in range((FLAG_STREAM | FLAG_NESTED) + 1)
+}
 
 
 class Frame(NamedTuple):
@@ -128,10 +133,11 @@ class FrameDecoder:
         """Decode the frames that the ``count`` bytes just written complete."""
         if HEADER_BYTES <= count <= self._max_body_bytes and not self._filled:
             size, kind, call_id = _unpack_header(self._buffer)
-            if size == count - HEADER_BYTES and kind in _KNOWN_TYPES:
+            plain = _PLAIN_KINDS.get(kind)
+            if plain is not None and size == count - HEADER_BYTES:
                 # Most reads bring one frame, whole and plain.
                 body = self._view[HEADER_BYTES:count].tobytes()
-                return [_new_frame(Frame, (kind, 0, call_id, body))]
+                return [_new_frame(Frame, (*plain, call_id, body))]
         return self._cut(count)
 
     def _cut(self, count: int) -> list[Frame]:
@@ -142,9 +148,7 @@ class FrameDecoder:
         offset = 0
         while filled - offset >= HEADER_BYTES:
             size, kind, call_id = _unpack_header(view, offset)
-            flags = 0
-            if kind not in _KNOWN_TYPES:
-                kind, flags = self._split_uncommon(kind)
+            kind, flags = _PLAIN_KINDS.get(kind) or self._split_uncommon(kind)
             if size > self._max_body_bytes:
                 raise _too_large(size, self._max_body_bytes)
             start = offset + HEADER_BYTES
@@ -158,7 +162,7 @@ class FrameDecoder:
         return frames
 
     def _split_uncommon(self, fields: int) -> tuple[int, int]:
-        """The type and the flags of a header in which more than the type is set."""
+        """The type and the flags of a header that refers to segments, or is wrong."""
         kind, flags, reserved = fields & 0xFF, fields >> 8 & 0xFF, fields >> 16
         if kind not in _KNOWN_TYPES or flags & ~_KNOWN_FLAGS or reserved:
             raise ProtocolError(

@@ -74,14 +74,14 @@ def read_call(frame: Frame) -> CallRequest:
         DecodeError: a value in it can't be decoded; only this call fails.
     """
     body = decode_fields(frame.body, _CALL_FIELDS)
-    if not frame.flags and type(body) is list and tuple(map(type, body)) in _USUAL_CALLS:
+    if type(body) is list and (frame.flags, *map(type, body)) in _USUAL_CALLS:
         body.append(None)
         return _new_request(CallRequest, body)
     return _read_unusual_call(frame, body)
 
 
 def _read_unusual_call(frame: Frame, body: Any) -> CallRequest:
-    """A call with a trace, one that streams or is nested, or what is none."""
+    """A call with a trace, one that streams, or what is none."""
     request = _new_request(CallRequest, _with_trace(frame, body))
     command, args, timeout, session, parent, credit, _ = request
     # The very types: a bool is an int too.
@@ -132,9 +132,10 @@ _CALL_TYPES = (
     (str,), (dict,), _OPTIONAL_NUMBER, _OPTIONAL_TEXT, _OPTIONAL_COUNT, _OPTIONAL_LIST
 )  # fmt: skip
 _CALL_LENGTH = len(_CALL_TYPES)
-# What the fields are of a call that neither streams nor is nested, and brings no trace.
+# The flags and what the fields are of a call that does not stream and brings no trace.
 _USUAL_CALLS = frozenset(
-    (str, dict, timeout, session, _NONE, _NONE)
+    (flags, str, dict, timeout, session, parent, _NONE)
+    for flags, parent in ((0, _NONE), (FLAG_NESTED, int))
     for timeout in _OPTIONAL_NUMBER
     for session in _OPTIONAL_TEXT
 )

@@ -21,10 +21,8 @@ from collections.abc import (
     Callable,
     Coroutine,
     Generator,
-    Iterator,
     Mapping,
 )
-from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from snakepit.errors import ConfigurationError, HostCallCancelled, SnakepitError
@@ -98,6 +96,25 @@ class _Running:
         return self.task is not None and self.task.done()
 
 
+class _Unbreakable:
+    """Lets no signal break off what the main thread does in a ``with`` block."""
+
+    __slots__ = ("_breakable", "_engine")
+
+    def __init__(self, engine: SerialEngine) -> None:
+        self._engine = engine
+        self._breakable: _Running | None = None
+
+    def __enter__(self) -> None:
+        engine = self._engine
+        if engine.breakable is not None and threading.get_ident() == engine.main_thread:
+            self._breakable, engine.breakable = engine.breakable, None
+
+    def __exit__(self, *_: object) -> None:
+        if self._breakable is not None:
+            self._engine.breakable = self._breakable
+
+
 class SerialEngine:
     """Runs the calls of one worker, one after the other, and the nested ones on top.
 
@@ -122,9 +139,9 @@ class SerialEngine:
         self._waiting = 0
         self._shutdown = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._main_thread = threading.get_ident()
+        self.main_thread = threading.get_ident()
         # The call that a signal would break off; None while no user code runs on the main thread.
-        self._breakable: _Running | None = None
+        self.breakable: _Running | None = None
         # Whether code was broken off: then no further call starts here, and the host takes those
         # that wait elsewhere.
         self._suspect = False
@@ -224,19 +241,19 @@ class SerialEngine:
 
     def _call_sync(self, running: _Running, args: dict[str, Any]) -> Any:
         command = running.command
-        if not command.interruptible or threading.get_ident() != self._main_thread:
+        if not command.interruptible or threading.get_ident() != self.main_thread:
             return command.function(**args)
-        outer, self._breakable = self._breakable, running
+        outer, self.breakable = self.breakable, running
         try:
             if running.context.cancelled:
                 raise Interrupted  # a cancellation up to here sent no signal
             return command.function(**args)
         finally:
-            self._breakable = outer
+            self.breakable = outer
 
     def _on_interrupt(self, *_: object) -> None:
         # A late signal must not hit the next call, so the handler looks whose turn it is.
-        running = self._breakable
+        running = self.breakable
         if running is not None and running.context.cancelled:
             running.forced = True
             raise Interrupted
@@ -267,13 +284,13 @@ class SerialEngine:
 
     def _step(self, running: _Running, function: Callable[..., _T], *args: Any) -> _T:
         """Run code of a generator, which may be broken off when the host insists."""
-        if not running.command.interruptible or threading.get_ident() != self._main_thread:
+        if not running.command.interruptible or threading.get_ident() != self.main_thread:
             return function(*args)
-        outer, self._breakable = self._breakable, running
+        outer, self.breakable = self.breakable, running
         try:
             return function(*args)
         finally:
-            self._breakable = outer
+            self.breakable = outer
 
     async def _stream_async(
         self, running: _Running, window: AsyncSendWindow, generator: AsyncGenerator[Any]
@@ -333,21 +350,9 @@ class SerialEngine:
     def _wait_for(self, ready: Callable[[], bool]) -> None:
         """Block until ``ready()``, reading for everybody when nobody else does."""
         # No signal may break this off half-way: what it waits for includes the cancellation.
-        with self._unbreakable(), self._turn:
+        with _Unbreakable(self), self._turn:
             while not ready():
                 self._read_or_wait()
-
-    @contextmanager
-    def _unbreakable(self) -> Iterator[None]:
-        """Let no signal break off what the main thread does here."""
-        if threading.get_ident() != self._main_thread:
-            yield
-            return
-        breakable, self._breakable = self._breakable, None
-        try:
-            yield
-        finally:
-            self._breakable = breakable
 
     def _read_or_wait(self) -> None:
         """Have frames delivered: by this thread, or by the one that reads. Holds the lock."""
@@ -435,8 +440,8 @@ class SerialEngine:
                 running.context.cancelled = True
                 if running.on_loop:
                     self._async_loop().call_soon_threadsafe(self._cancel_task, running)
-                elif running is self._breakable and by_force:
-                    signal.pthread_kill(self._main_thread, _INTERRUPT_SIGNAL)
+                elif running is self.breakable and by_force:
+                    signal.pthread_kill(self.main_thread, _INTERRUPT_SIGNAL)
                 self._poke()
 
     def withdraw(self, call_id: int) -> bool:
@@ -447,7 +452,7 @@ class SerialEngine:
 
     def call_host(self, context: CallContext, name: str, args: Mapping[str, Any]) -> Any:
         # Nor may it be broken off while it sends: the host answers what has been sent in part.
-        with self._unbreakable(), self._outgoing.open(Outgoing, context, name, args) as call:
+        with _Unbreakable(self), self._outgoing.open(Outgoing, context, name, args) as call:
             while not call.finished:
                 self._next_reply(context, call)
         if context.cancelled:
