@@ -208,6 +208,19 @@ def test_a_session_waits_no_longer_when_its_reason_is_gone(change: str) -> None:
             assert take_all(queue, only_on("busy")) == [after]
 
 
+def test_all_sessions_that_wait_for_a_worker_are_next_in_their_order_when_it_leaves() -> None:
+    queue = CallQueue()
+    waiting = [new_call(session, strict=True) for session in ("a", "b", "c")]
+    for call in waiting:
+        queue.push(call)
+    assert queue.take(only_on("busy")) is None
+    assert queue.parked() == 3
+    later = push(queue, "d")
+    queue.worker_left("busy")
+    assert not queue.is_awaited("busy")
+    assert take_all(queue) == waiting + later
+
+
 # --- what it costs -------------------------------------------------------------------------------
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -16,7 +17,10 @@ from snakepit.calls import Call
 from snakepit.errors import CallTimeout, ConfigurationError, WorkerLost
 from snakepit.look_ahead import CommandTimes
 from snakepit.scheduler import Scheduler
+from snakepit.testing import FaultyAdapter, FrameProxy, FrameRule
 from snakepit.wakeups import WakeUps
+from snakepit.wire.frames import FrameDecoder, FrameType
+from snakepit.wire.messages import read_ids, value_frame
 
 
 def new_call(command: str = "short", session_id: str | None = None, strict: bool = False) -> Call:
@@ -218,6 +222,33 @@ async def test_calls_to_a_frozen_worker_go_elsewhere_when_it_dies() -> None:
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert isinstance(results[0], WorkerLost)
         assert results[1:] == [None] * 7
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        pytest.param(lambda ids: [*ids, ids[0]], id="one twice"),
+        pytest.param(lambda ids: [*ids, ids[-1] + 1000], id="one that is not open"),
+        pytest.param(lambda ids: [min(ids) - 2, *ids], id="the one that runs"),
+    ],
+)
+async def test_30_a_worker_that_gives_back_wrong_calls_is_lost_and_every_call_ends(
+    lie: Callable[[list[int]], list[int]],
+) -> None:
+    def with_lie(data: bytes, _: random.Random) -> bytes:
+        (frame,) = FrameDecoder().feed(data)
+        return value_frame(FrameType.RECALLED, 0, lie(read_ids(frame)))
+
+    rule = FrameRule(with_lie, FrameType.RECALLED)
+    adapter = FaultyAdapter("look_ahead_worker:Worker", proxy=FrameProxy([rule]))
+    async with Pool(adapter, size=1, spin=0) as pool:
+        await make_short(pool, "nap")
+        running = asyncio.create_task(pool.execute("nap", {"seconds": 30}))
+        behind = [asyncio.create_task(pool.execute("nap")) for _ in range(3)]
+        with pytest.raises(WorkerLost, match=r"broke the protocol: calls .* were given"):
+            await asyncio.wait_for(running, 20.0)
+        assert await asyncio.wait_for(asyncio.gather(*behind), 20.0) == [None] * 3
+    assert rule.fired
 
 
 @pytest.mark.parametrize("option", [{"look_ahead": -1}, {"spin": -1.0}, {"spin": True}])

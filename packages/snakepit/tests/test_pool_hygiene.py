@@ -52,6 +52,42 @@ if __name__ == "__main__":
     asyncio.run(main())
 """
 
+NEVER_CLOSED = """
+import asyncio
+import gc
+import os
+import weakref
+import snakepit
+
+class Greeter:
+    @snakepit.command
+    def greet(self):
+        return "hello"
+
+def new_pool():
+    return snakepit.Pool(snakepit.PythonAdapter("never_closed:Greeter"), size=1)
+
+async def start():
+    pool = new_pool()
+    await pool.start()
+    return weakref.ref(pool)
+
+async def start_and_close():
+    async with new_pool():
+        pass
+
+def descriptors():
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+if __name__ == "__main__":
+    before = descriptors()
+    pool = asyncio.run(start())
+    asyncio.run(start_and_close())  # ends what the first one has left
+    left = descriptors() - before
+    print(f"forgotten: {pool() is None}, descriptors left: {left}")
+"""
+
 
 async def test_the_last_output_of_a_death_is_that_of_its_own_call(
     caplog: pytest.LogCaptureFixture,
@@ -90,6 +126,11 @@ def run_script(script: Path, text: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PYTHONPATH": str(script.parent)},
         check=False,
     )
+
+
+def test_a_pool_that_was_never_closed_is_forgotten_with_its_loop(tmp_path: Path) -> None:
+    ended = run_script(tmp_path / "never_closed.py", NEVER_CLOSED)
+    assert (ended.returncode, ended.stdout) == (0, "forgotten: True, descriptors left: 0\n")
 
 
 @pytest.mark.parametrize("start", ["template", "spawn"])

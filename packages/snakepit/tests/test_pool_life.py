@@ -25,6 +25,7 @@ from snakepit.errors import (
     WorkerLost,
 )
 from snakepit.supervision import restarts
+from snakepit.testing import frozen
 
 WORKER = "pool_worker:Worker"
 
@@ -77,6 +78,45 @@ async def test_a_cancelled_aclose_goes_on_and_everybody_waits_for_the_same_end()
     assert await running == "held"
     await second
     assert not any(map(alive, pids))
+
+
+def cancel_all_others() -> None:
+    """As `asyncio.run` does when its main task has ended."""
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+
+
+@pytest.mark.parametrize("drain", [True, False])
+async def test_a_close_that_is_cut_off_when_all_tasks_are_cancelled_is_brought_to_its_end(
+    drain: bool,
+) -> None:
+    pool = new_pool()
+    await pool.start()
+    pids = pids_of(pool)
+    call = asyncio.create_task(pool.execute("spin"))
+    await until(lambda: pool.stats().running == 1, "it runs")
+    closing = asyncio.create_task(pool.aclose(drain=drain, timeout=3600))
+    await until(lambda: not pool.health().ready, "the pool closes")
+    cancel_all_others()
+    await asyncio.wait_for(pool.aclose(), 20.0)
+    ended = await asyncio.gather(call, closing, return_exceptions=True)
+    assert isinstance(ended[0], asyncio.CancelledError | PoolClosed)
+    assert not any(map(alive, pids))
+
+
+async def test_a_pool_can_be_closed_when_all_tasks_were_cancelled_while_a_worker_died(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("snakepit.processes.tree.CAUSE_PATIENCE", 3600.0)
+    pool = new_pool()
+    await pool.start()
+    (pid,) = pids_of(pool)
+    with frozen(keeper_of(pid)):  # it does not tell how the worker has ended
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: not pool.health().ready, "its end is noticed")
+        cancel_all_others()
+        await until(lambda: pool.stats().ready == 0, "it is given up")
+    await asyncio.wait_for(pool.aclose(), 20.0)
 
 
 async def test_a_call_in_flight_may_finish_what_it_is_made_of_while_the_pool_drains() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Iterator
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,12 @@ def cyclic_holder() -> Holder:
 NO_NUMBERS = np.array([object()])
 
 
+class Unreadable(list[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        yield 1
+        raise RuntimeError("no entries today")
+
+
 BAD = [
     (Client(), "args", "test_value_codec_limits.Client, which does not travel"),
     ({"items": [1, 2, 3, {"client": Client()}]}, "args.items[3].client", "Client"),
@@ -81,6 +88,8 @@ BAD = [
     ([np.zeros(1, [])], "args[0]", "no plain bytes"),
     ([Fine(2024, 1, 1)], "args[0]", "nanoseconds"),
     ([memoryview(b"abcd")[::2]], "args[0]", "not contiguous"),
+    ([memoryview(bytes(1 << 20))[::2]], "args[0]", "not contiguous"),
+    ({"a": [1, Unreadable()]}, "args.a[1]", "no entries today"),
     (cyclic_list(), "args[1].again", "contains itself"),
     (cyclic_holder(), "args.client[0]", "contains itself"),
     (nested(MAX_DEPTH + 1), "args[0][0][0]", "more than 1024 levels"),

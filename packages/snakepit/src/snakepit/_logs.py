@@ -29,3 +29,10 @@ class SteadyLogger(logging.LoggerAdapter[logging.Logger]):
 def steady_logger(name: str) -> SteadyLogger:
     """The logger of that name."""
     return SteadyLogger(logging.getLogger(name), {})
+
+
+def be_quiet_by_default() -> None:
+    """Keep log records off a program's stderr unless it asks for them; errors are raised anyway."""
+    library = logging.getLogger("snakepit")
+    if not library.handlers:
+        library.addHandler(logging.NullHandler())

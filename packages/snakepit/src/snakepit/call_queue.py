@@ -322,7 +322,7 @@ class CallQueue:
         """No call can wait for a worker any more: what is parked under it is next to be served."""
         self._with_room.pop(worker_id, None)
         for in_class in self._classes:
-            for lane in reversed(in_class.parked.get(worker_id, {}).values()):
+            for lane in reversed(tuple(in_class.parked.get(worker_id, {}).values())):
                 in_class.put_first(lane)
 
     def session_moved(self, session_id: str) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from types import TracebackType
 from typing import Final
 
 from snakepit import forks, pool_events
+from snakepit._logs import be_quiet_by_default
 from snakepit.adapter import Adapter, require_valid
 from snakepit.calling import CallingPool
 from snakepit.calls import PRIORITIES, CallState
@@ -215,7 +215,7 @@ class Pool(CallingPool, SupervisedPool):
                 "which would never end; put the start below `if __name__ == '__main__':`, "
                 "or the worker's class into a module of its own"
             )
-        _be_quiet_by_default()
+        be_quiet_by_default()
         self._state = PoolState.STARTING
         self._loop = self._wakeups.loop = asyncio.get_running_loop()
         self._home = forks.here()
@@ -340,7 +340,7 @@ class Pool(CallingPool, SupervisedPool):
             raise ConfigurationError(
                 f"pool {self.name!r} belongs to another event loop; close it there"
             )
-        if self._closing is None:
+        if self._closing is None or self._closing.cancelled():
             # A task of its own: whoever waits may be cancelled, or be a host function that ends.
             self._closing = self._loop.create_task(self._close_all(drain=drain, limit=limit))
         await asyncio.shield(self._closing)
@@ -356,19 +356,29 @@ class Pool(CallingPool, SupervisedPool):
         self._enter(PoolState.CLOSING)
         self._autoscaler.stop()
         began_at = time.monotonic()
-        if drain:
-            await self._dispatcher.drain(limit)
+        try:
+            if drain:
+                await self._dispatcher.drain(limit)
+            await self._end_all(grace=min(limit, 2.0) if drain else 0.0)
+        except asyncio.CancelledError:
+            # As all tasks are when a program ends. Nothing is waited for any more, but what was
+            # begun is brought to its end: nobody else does it.
+            await self._end_all(grace=0.0)
+        self._enter(PoolState.CLOSED)
+        if bus.listening:
+            pool_events.closed(self.name, began_at)
+
+    async def _end_all(self, *, grace: float) -> None:
+        """End calls and workers. May be called again when it was cut off."""
         self._state = PoolState.CLOSED
         self._dispatcher.end_all(
             lambda: PoolClosed(f"pool {self.name!r} was closed before the call had ended")
         )
-        if self._control is not None:
-            await self._control.close()
-        await self._workforce.stop("closed", grace=min(limit, 2.0) if drain else 0.0)
+        control, self._control = self._control, None
+        if control is not None:
+            await control.close()
+        await self._workforce.stop("closed", grace=grace)
         self._dispatcher.close()
-        self._enter(PoolState.CLOSED)
-        if bus.listening:
-            pool_events.closed(self.name, began_at)
 
     async def __aenter__(self) -> Pool:
         await self.start()
@@ -488,10 +498,3 @@ class Pool(CallingPool, SupervisedPool):
             # A call in flight may finish, and so may those it is made of.
             return any(host_call.parent in self._dispatcher.running for host_call in chain)
         return self._state is PoolState.OPEN
-
-
-def _be_quiet_by_default() -> None:
-    """Keep log records off a program's stderr unless it asks for them; errors are raised anyway."""
-    library = logging.getLogger("snakepit")
-    if not library.handlers:
-        library.addHandler(logging.NullHandler())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import ExitStack
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -49,9 +50,18 @@ class WorkerEnds(NamedTuple):
 def open_channels(
     inherited: Mapping[int, int] = MappingProxyType({}),
 ) -> tuple[HostEnds, WorkerEnds]:
-    """The channels of a worker to be; ``inherited`` as in WorkerEnds."""
-    data, worker_data = socket.socketpair()
-    control, worker_control = socket.socketpair()
-    output, worker_output = os.pipe()
-    worker_ends = WorkerEnds(worker_data, worker_control, create_mark(), worker_output, inherited)
+    """The channels of a worker to be; ``inherited`` as in WorkerEnds.
+
+    Raises:
+        OSError: this process may have no more descriptors; it has none more than before.
+    """
+    with ExitStack() as opened:
+        data, worker_data = map(opened.enter_context, socket.socketpair())
+        control, worker_control = map(opened.enter_context, socket.socketpair())
+        output, worker_output = ends = os.pipe()
+        for end in ends:
+            opened.callback(os.close, end)
+        mark = create_mark()
+        opened.pop_all()  # all is there, and from now on the caller's
+    worker_ends = WorkerEnds(worker_data, worker_control, mark, worker_output, inherited)
     return HostEnds(data, control, output), worker_ends

@@ -27,11 +27,12 @@ from snakepit.link.handshake import Hello, WorkerConfig, progress_of, read_hello
 from snakepit.link.host_calls import HostCalls, HostFunction
 from snakepit.link.owner import WorkerEvents
 from snakepit.link.pings import Pings
+from snakepit.link.recalls import Recalls
 from snakepit.link.remote_events import RemoteEvents
 from snakepit.processes.linux import count_oom_kills
 from snakepit.processes.output import OutputTail
 from snakepit.processes.stacks import StacksUnavailable, dump_stacks
-from snakepit.processes.tree import CAUSE_PATIENCE, ExitReport, ProcessTree
+from snakepit.processes.tree import ExitReport, ProcessTree
 from snakepit.telemetry import bus
 from snakepit.wire.credit import WINDOW, Credit
 from snakepit.wire.frames import Frame, FrameType
@@ -40,7 +41,6 @@ from snakepit.wire.messages import (
     call_frame,
     credit_frame,
     items_size,
-    read_ids,
     read_items,
     read_mapping,
     read_value,
@@ -93,7 +93,7 @@ class WorkerProcess:
         self._dying: asyncio.Task[None] | None = None
         # When it became free for the oldest call it has.
         self._free_at = 0.0
-        self._recalling = False
+        self._recalls = Recalls()
         # Whose output it may have printed.
         self._session_id: object = None
         # Whether running code was broken off: it starts no call after that.
@@ -214,20 +214,15 @@ class WorkerProcess:
 
     async def _die(self) -> None:
         report = ExitReport()
-        if self._tree is not None and self.pid is not None:
-            exited = self._tree.watch(self.pid)
-            await asyncio.wait([exited], timeout=CAUSE_PATIENCE)
-            if not exited.done():
-                # It closed its channel and lives on.
-                self.kill("closed its channel")
-                await asyncio.wait([exited], timeout=CAUSE_PATIENCE)
-            report = exited.result() if exited.done() else ExitReport()
-            self._tree.forget(self.pid)
-        self._data.drain()  # replies that were on their way when it died
-        self._data.close()
-        self._control.close()
-        self._settle_all(report)
-        self._output.close()
+        try:
+            if self._tree is not None and self.pid is not None:
+                report = await self._tree.end_of(self.pid, self.kill)
+        finally:  # also when all tasks of the loop are cancelled: who waits for the end gets it
+            self._data.drain()  # replies that were on their way when it died
+            self._data.close()
+            self._control.close()
+            self._settle_all(report)
+            self._output.close()
 
     def _settle_all(self, report: ExitReport) -> None:
         death = Death(
@@ -320,20 +315,15 @@ class WorkerProcess:
         has.
         """
         unstarted = self._unstarted()
-        if not unstarted or self._recalling or time.monotonic() - self._free_at < patience:
+        if not unstarted or self._recalls.pending or time.monotonic() - self._free_at < patience:
             return False
-        self._recalling = True
-        ids = [call.wire_id for call in unstarted]
-        self._control.send(value_frame(FrameType.RECALL, 0, ids))
+        self._control.send(self._recalls.recall(unstarted))
         return True
 
     def _on_recalled(self, frame: Frame) -> None:
-        self._recalling = False
         recalled = []
-        for wire_id in read_ids(frame):
-            call = self._calls.pop(wire_id, None)
-            if call is None:
-                raise ProtocolError(f"call {wire_id} was called back, but is not open")
+        for call in self._recalls.given_back(frame, self._calls):
+            del self._calls[call.wire_id]
             if call.state is CallState.RUNNING:
                 recalled.append(call)
             elif self._events is not None:

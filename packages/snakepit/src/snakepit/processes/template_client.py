@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import socket
@@ -46,9 +47,11 @@ class TemplateProcess:
         self._forking: dict[int, asyncio.Future[int]] = {}
         self._answers = 0
         self._prepared: asyncio.Future[None] = self._loop.create_future()
-        ours, self._theirs = socket.socketpair()
+        with contextlib.ExitStack() as unused:  # where descriptors are scarce
+            ours, self._theirs = map(unused.enter_context, socket.socketpair())
+            read, self._output_write = os.pipe()
+            unused.pop_all()
         self._channel = HostChannel(ours, self._handle, self._lose)
-        read, self._output_write = os.pipe()
         self._output = OutputTail(read, f"template of {spec.target}")
         self._alive = True
         self._exited: asyncio.Future[ExitReport] | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Hashable
 
 from snakepit.processes import events
 from snakepit.processes.spec import ProcessSpec
@@ -64,22 +63,16 @@ class SharedTemplate:
         """Give it back; the last user's return ends it."""
         self._users -= 1
         if self._users == 0:
-            shelf = _shelves[self._tree]
-            del shelf[self._key]
-            if not shelf:
-                del _shelves[self._tree]
+            del self._tree.templates[self._key]
             if self._process is not None:
                 self._process.close()
 
     @classmethod
     def acquire(cls, tree: ProcessTree, spec: ProcessSpec) -> SharedTemplate:
         """The one for ``spec``. Give it back with ``release``."""
-        shelf = _shelves.setdefault(tree, {})
+        shelf = tree.templates
         key = spec.key()
         if key not in shelf:
             shelf[key] = cls(tree, spec)
         shelf[key]._users += 1
         return shelf[key]
-
-
-_shelves: dict[ProcessTree, dict[Hashable, SharedTemplate]] = {}

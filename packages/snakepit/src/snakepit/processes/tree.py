@@ -10,9 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from snakepit._logs import steady_logger
 from snakepit.errors import PoolBroken, WorkerStartFailed
@@ -24,6 +24,9 @@ from snakepit.processes.spec import PACKAGE_ROOT
 from snakepit.processes.sweep import RunMark
 from snakepit.telemetry import bus
 from snakepit.worker.marks import RUN_VARIABLE
+
+if TYPE_CHECKING:
+    from snakepit.processes.templates import SharedTemplate
 
 logger = steady_logger("snakepit.worker")
 # Seconds. The kernel reports a death by end-of-file at once; how it came about, the keeper tells a
@@ -65,6 +68,9 @@ class ProcessTree:
     """Starts, kills and watches processes through the keeper. Belongs to one event loop."""
 
     def __init__(self) -> None:
+        #: Those that its users share. Kept here, they go with the tree, whoever forgets to give
+        #: them back.
+        self.templates: dict[Hashable, SharedTemplate] = {}
         self._loop = asyncio.get_running_loop()
         self._users = 0
         self._is_stopping = False
@@ -75,8 +81,8 @@ class ProcessTree:
         self._closed = self._loop.create_future()
         self._run_mark = RunMark.new()
         ours, theirs = socket.socketpair()
-        self._channel = HostChannel(ours, self._handle, self._on_keeper_gone)
-        with theirs:
+        with contextlib.ExitStack() as unused, theirs:
+            unused.enter_context(ours)
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _KEEPER_CODE,
                  PACKAGE_ROOT, str(theirs.fileno()), str(os.getpid()), *_lost_runs],
@@ -88,6 +94,8 @@ class ProcessTree:
                 # decides.
                 start_new_session=True,
             )  # fmt: skip
+            unused.pop_all()
+        self._channel = HostChannel(ours, self._handle, self._on_keeper_gone)
         if bus.listening:
             events.keeper_started(self.pid)
 
@@ -167,6 +175,22 @@ class ProcessTree:
                 future.set_result(ExitReport(keeper_died=True))
         return future
 
+    async def end_of(self, pid: int, kill: Callable[[str], None]) -> ExitReport:
+        """How ``pid`` has ended, which has closed its channels; it is watched no more. One that
+        lives on is ended with ``kill``, which is told the reason.
+        """
+        exited = self.watch(pid)
+        try:
+            await asyncio.wait([exited], timeout=CAUSE_PATIENCE)
+            if not exited.done():
+                kill("closed its channel")
+                await asyncio.wait([exited], timeout=CAUSE_PATIENCE)
+            return exited.result() if exited.done() else ExitReport()
+        finally:
+            if not exited.done():  # perhaps because nobody waits for it any more
+                kill("closed its channel")
+            self.forget(pid)
+
     def forget(self, pid: int) -> None:
         """Stop watching ``pid``, whose end has been seen."""
         self._exits.pop(pid, None)
@@ -237,9 +261,11 @@ class ProcessTree:
         self._is_stopping = True
         with contextlib.suppress(PoolBroken):
             self._send({"op": "stop"})
-        if not self._closed.done():
-            await asyncio.wait([self._closed], timeout=_STOP_PATIENCE)
-        self._abandon()
+        try:
+            if not self._closed.done():
+                await asyncio.wait([self._closed], timeout=_STOP_PATIENCE)
+        finally:
+            self._abandon()
 
     def _abandon(self) -> None:
         """End a keeper that does not answer, or whose loop no longer runs."""

@@ -66,6 +66,8 @@ def _encodable(value: Any) -> None:
     """Raise what encoding a single value raises."""
     if arrays.is_array(value) and not arrays.is_scalar(value):
         arrays.check_array(value)
+    elif isinstance(value, memoryview) and not value.c_contiguous:
+        raise BufferError
     elif _bytes_of(value) < SEGMENT_THRESHOLD or isinstance(value, str):
         placing.pack(value, placing.inline)
 
@@ -78,7 +80,10 @@ def _find_bad(roots: Iterable[tuple[str, Any]]) -> tuple[str, str] | None:
     depth = 0
     weights: list[int] = []
     while levels:
-        label, value = next(levels[-1], (None, None))
+        try:
+            label, value = next(levels[-1], (None, None))
+        except Exception as failure:  # a container with an iterator of its own
+            return "".join(path), _reason(failure)
         if label is None:
             levels.pop()
             if path:
