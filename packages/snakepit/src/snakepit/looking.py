@@ -62,10 +62,14 @@ class Looking:
         """Look for what a worker says that has the answers to all that it has asked of the host."""
         if not self._is_alone():
             return
+        # Not always the running one: an answer is also that a task ends with its loop.
+        loop = self._wakeups.loop or asyncio.get_running_loop()
+        if loop.is_closed():
+            return
         self._answered = worker
         if not self._is_due:
             self._is_due = True
-            asyncio.get_running_loop().call_soon(self._look)
+            loop.call_soon(self._look)
 
     def _look(self) -> None:
         """Outside of any task, so that what is found can be handled at once."""
