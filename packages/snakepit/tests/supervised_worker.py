@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import snakepit
+from snakepit.testing import pass_gate
 
 MIB = 1 << 20
+_PR_SET_NAME = 15
 
 
 class Worker:
@@ -30,6 +32,11 @@ class Worker:
         return value
 
     @snakepit.command
+    def take_name(self, name: bytes) -> None:
+        """Have the kernel show this process, and its main thread, under another name."""
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, name, 0, 0, 0)
+
+    @snakepit.command
     def leak(self, mib: int) -> int:
         self.leaked.append(bytearray(os.urandom(MIB)) * mib)
         return os.getpid()
@@ -45,12 +52,14 @@ class Worker:
         ctypes.PyDLL(None).usleep(int(seconds * 1e6))
 
     @snakepit.command
-    def deadlock_when_idle(self) -> None:
-        """Leave a thread that takes the interpreter's lock for ever, once this call has ended."""
-        library = ctypes.PyDLL(None)
-        timer = threading.Timer(0.05, library.sleep, (3600,))
-        timer.daemon = True
-        timer.start()
+    def deadlock_at_gate(self, gate: str) -> None:
+        """Leave a thread that takes the interpreter's lock for ever when the gate opens."""
+
+        def take_lock() -> None:
+            pass_gate(gate)
+            ctypes.PyDLL(None).sleep(3600)
+
+        threading.Thread(target=take_lock, daemon=True).start()
 
     @snakepit.command
     def spin(self) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from processes import send_signal, until
+from processes import alive, send_signal, until
 
 from snakepit import Heartbeat, Pool, PythonAdapter
 from snakepit.errors import ConfigurationError, WorkerHung, WorkerLost
+from snakepit.testing import Gate
 
 WORKER = "supervised_worker:Worker"
 
@@ -109,10 +110,23 @@ async def test_16_the_stacks_of_a_deadlocked_worker_are_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with new_pool(heartbeat=Heartbeat(interval=0.05, misses=3)) as pool:
-        await pool.execute("deadlock_when_idle")
+        with Gate() as gate:
+            await pool.execute("deadlock_at_gate", {"gate": gate.key})
+            await gate.reached()
         await until(lambda: pool.stats().workers_lost == 1, "it is killed")
     assert "most recent call first" in caplog.text
     assert "threading.py" in caplog.text
+
+
+async def test_a_worker_is_looked_at_whatever_bytes_are_its_name() -> None:
+    """The kernel cuts names after 15 bytes, also in the middle of a character."""
+    async with new_pool(heartbeat=Heartbeat(interval=0.05, misses=3)) as pool:
+        await pool.execute("take_name", {"name": b"caf\xc3"})
+        (info,) = pool.workers()
+        assert "run_worker" in await pool.dump_stacks(info.worker_id)
+        assert alive(info.pid or 0)
+        send_signal(info, signal.SIGSTOP)
+        await until(lambda: pool.stats().workers_lost == 1, "it is seen to be stopped")
 
 
 # --- crashes -----------------------------------------------------------------------------------

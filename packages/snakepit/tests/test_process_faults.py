@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import alive, until, wait_until
+from processes import alive, until, until_computing, wait_until
 
 from snakepit import Pool, PythonAdapter, process_adapter
 from snakepit.errors import CallTimeout, WorkerLost
 from snakepit.processes import template_client, tree
 from snakepit.processes.linux import children_of
+from snakepit.testing import frozen
 
 WORKER = "process_worker:Worker"
 
@@ -71,8 +72,8 @@ async def test_14_a_late_call_is_ended_though_the_hosts_loop_is_blocked(
     async with new_pool(cancel_grace=0.1) as pool:
         late_pid = await pool.execute("pid", session_id="late")
         (quick_pid,) = pids_of(pool) - {late_pid}
-        late = asyncio.create_task(pool.execute(command, session_id="late", timeout=0.2))
-        quick = asyncio.create_task(pool.execute("pid", timeout=0.2))
+        late = asyncio.create_task(pool.execute(command, session_id="late", timeout=1.0))
+        quick = asyncio.create_task(pool.execute("pid", timeout=1.0))
         await asyncio.sleep(0)
         assert pool.stats().running == 2, "both are sent"
         # Blocks the loop: no timer of the host runs until the keeper has done it.
@@ -119,18 +120,19 @@ async def test_9_a_keeper_that_dies_under_many_workers_costs_their_calls_and_not
 async def test_9_a_frozen_keeper_is_replaced_when_it_is_needed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tree, "_SPAWN_PATIENCE", 0.2)
+    monkeypatch.setattr(tree, "_SPAWN_PATIENCE", 1.0)  # the next keeper has to start, too
     monkeypatch.setattr(tree, "_KILL_PATIENCE", 0.2)
     async with new_pool(cancel_grace=0.1) as pool:
         before = pids_of(pool)
         keeper, template = keeper_of(pool), template_of(pool)
         os.kill(keeper, signal.SIGSTOP)
-        # Without its help: a late worker is killed, and its successor forked.
-        with pytest.raises(CallTimeout):
-            await pool.execute("hold_gil", timeout=0.1)
-        await until(lambda: not all(map(alive, before)), "the late worker is killed")
-        late = {pid for pid in before if not alive(pid)}
-        await until_full(pool, without=late)
+        # Without its help: a worker that does not stop is killed, and its successor forked.
+        unwanted = asyncio.create_task(pool.execute("hold_gil"))
+        await until_computing(pool)
+        unwanted.cancel()
+        await until(lambda: not all(map(alive, before)), "the stuck worker is killed")
+        stuck = {pid for pid in before if not alive(pid)}
+        await until_full(pool, without=stuck)
         assert alive(keeper)
         assert alive(template)
         # Another template takes a keeper.
@@ -161,6 +163,33 @@ async def test_9_a_template_that_is_lost_while_it_forks_answers_each_request_onc
         assert not alive(template)
         assert await pool.execute("pid") in pids_of(pool)
         await until_nothing_else_runs(pool)
+
+
+async def test_9_a_keeper_that_is_late_to_tell_how_a_worker_ended_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tree, "_CAUSE_PATIENCE", 0.001)
+    monkeypatch.setattr(tree, "_LATE_CAUSE_PATIENCE", 30.0)
+    async with new_pool(size=1) as pool:
+        with frozen(keeper_of(pool)):
+            dying = asyncio.create_task(pool.execute("die"))
+            await asyncio.wait([dying], timeout=0.2)
+            assert not dying.done()
+        with pytest.raises(WorkerLost) as caught:
+            await dying
+        assert (caught.value.signal, caught.value.reason) == ("SIGKILL", "crash")
+
+
+async def test_9_a_keeper_that_never_tells_how_a_worker_ended_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tree, "_LATE_CAUSE_PATIENCE", 0.05)
+    async with new_pool(size=1) as pool:
+        with frozen(keeper_of(pool)):
+            with pytest.raises(WorkerLost) as caught:
+                await pool.execute("die")
+            assert (caught.value.signal, caught.value.exit_code) == (None, None)
+            assert "unknown cause" in str(caught.value)
 
 
 async def test_9_a_template_that_dies_again_and_again_is_started_again() -> None:
@@ -223,8 +252,9 @@ async def test_8_a_fork_in_a_session_of_its_own_ends_when_its_worker_is_killed()
     async with new_pool(cancel_grace=0.1) as pool:
         pid = await pool.execute("pid", session_id="a")
         daemon = await pool.execute("fork_daemon", session_id="a")
-        with pytest.raises(CallTimeout):
-            await pool.execute("hold_gil", session_id="a", timeout=0.1)
+        unwanted = asyncio.create_task(pool.execute("hold_gil", session_id="a"))
+        await until_computing(pool)
+        unwanted.cancel()
         await until(lambda: not alive(daemon) and not alive(pid), "it ends with its worker")
 
 

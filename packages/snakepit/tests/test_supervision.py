@@ -18,6 +18,7 @@ from supervised_worker import MIB
 from snakepit import CallOptions, Heartbeat, Pool, PythonAdapter, RecyclePolicy, WorkerSpec
 from snakepit.errors import CallTimeout, ConfigurationError, Outcome, WorkerHung
 from snakepit.processes.vitals import private_memory
+from snakepit.testing import Gate
 
 WORKER = "supervised_worker:Worker"
 QUICK = Heartbeat(interval=0.05, misses=3)
@@ -251,7 +252,9 @@ async def test_16_a_worker_that_goes_on_in_time_is_kept() -> None:
 async def test_16_an_idle_worker_that_is_deadlocked_is_replaced() -> None:
     async with new_pool(size=1) as pool:
         before = await pool.execute("pid")
-        await pool.execute("deadlock_when_idle")
+        with Gate() as gate:
+            await pool.execute("deadlock_at_gate", {"gate": gate.key})
+            await gate.reached()
         await until(lambda: pool.stats().workers_lost == 1, "it is killed")
         assert await pool.execute("pid") != before
 

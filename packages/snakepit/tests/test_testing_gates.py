@@ -72,6 +72,16 @@ async def test_a_gate_that_nobody_reaches_says_who_came() -> None:
     await task
 
 
+@pytest.mark.parametrize("start", ["", "x"])  # one of the two is cut inside of a character
+async def test_a_long_note_is_cut_wherever_that_is(start: str) -> None:
+    with Gate() as gate:
+        task = asyncio.create_task(apass_gate(gate.key, start + "é" * 1000))
+        [arrival] = await gate.reached()
+        assert 400 < len(arrival.note) < 1000
+        assert arrival.note == start + "é" * (len(arrival.note) - len(start))
+    await task
+
+
 async def test_a_cancelled_waiter_leaves() -> None:
     with Gate() as gate:
         task = asyncio.create_task(apass_gate(gate.key))

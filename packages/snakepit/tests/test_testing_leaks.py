@@ -33,6 +33,18 @@ def child(after: ExitStack) -> None:
     after.callback(process.kill)
 
 
+def oddly_named(after: ExitStack) -> None:
+    code = "import ctypes; ctypes.CDLL(None).prctl(15, b'caf\\xc3', 0, 0, 0); print(); input()"
+    process = after.enter_context(
+        subprocess.Popen(
+            [sys.executable, "-u", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+    )
+    after.callback(process.kill)
+    assert process.stdout is not None
+    process.stdout.readline()
+
+
 def zombie(after: ExitStack) -> None:
     if (pid := os.fork()) == 0:
         os._exit(0)
@@ -79,6 +91,7 @@ def mapping(after: ExitStack) -> None:
 LEAKS: dict[LeakKind, list[tuple[Callable[[ExitStack], None], str]]] = {
     LeakKind.PROCESS: [
         (child, r"process \d+ \(\w\): .*input\(\)"),
+        (oddly_named, r"process \d+ \(\w\): .*prctl"),
         (zombie, r"process \d+ \(Z\)"),
         (orphan, r"process \d+ \(\w\): (sleep 31|/bin/sh)"),
     ],

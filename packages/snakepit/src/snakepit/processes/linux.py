@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import signal
 import sys
 import time
@@ -43,6 +44,24 @@ def die_with_parent(parent: int, *, through: int | None = None, patience: float 
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process is dead, also when its parent has not read how it ended; False where that
+    can't be seen.
+    """
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    except (AttributeError, OSError):
+        return False
+    try:
+        poller = select.poll()
+        poller.register(process, select.POLLIN)
+        return bool(poller.poll(0))
+    finally:
+        os.close(process)
 
 
 def count_oom_kills() -> int:

@@ -94,7 +94,7 @@ def _is_pending(pid: int) -> bool:
 def _has_signal(path: str, field: str) -> bool:
     """Whether the signal is in one of the sets of signals of a thread; true if it has ended."""
     try:
-        with open(path) as file:
+        with open(path, errors="replace") as file:  # a process may have any bytes as its name
             (mask,) = (line.split()[1] for line in file if line.startswith(field))
     except OSError:
         return True

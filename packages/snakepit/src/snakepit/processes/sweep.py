@@ -181,8 +181,8 @@ def _own_namespaces() -> str:
 
 def _stat_fields(pid: int) -> list[str]:
     try:
-        with open(f"/proc/{pid}/stat") as file:
-            # The name is in parentheses and may hold any character, so the last one counts.
+        with open(f"/proc/{pid}/stat", errors="replace") as file:
+            # The name is in parentheses and may hold any bytes, so the last one counts.
             return file.read().rpartition(")")[2].split()
     except OSError:
         return []

@@ -16,7 +16,7 @@ from snakepit.processes.channel import ChannelClosed, Message
 from snakepit.processes.host_channel import HostChannel
 from snakepit.processes.output import OutputTail
 from snakepit.processes.spec import ProcessSpec
-from snakepit.processes.tree import CAUSE_PATIENCE, ExitReport, ProcessTree
+from snakepit.processes.tree import ExitReport, ProcessTree, wait_for_report
 from snakepit.telemetry import bus
 from snakepit.version import __version__
 
@@ -197,8 +197,8 @@ class TemplateProcess:
 
     async def _death(self) -> WorkerStartFailed:
         report = ExitReport()
-        if self._exited is not None:
-            await asyncio.wait([self._exited], timeout=CAUSE_PATIENCE)
+        if self._exited is not None and self.pid is not None:
+            await wait_for_report(self._exited, self.pid)
             report = self._exited.result() if self._exited.done() else report
         output = self._output.text()
         tail = f"; its last output was:\n{output}" if output else ""

@@ -19,6 +19,7 @@ from snakepit.errors import PoolBroken, WorkerStartFailed
 from snakepit.processes import events
 from snakepit.processes.channel import ChannelClosed, Message
 from snakepit.processes.host_channel import HostChannel
+from snakepit.processes.linux import has_ended
 from snakepit.processes.reaping import kill_group
 from snakepit.processes.spec import PACKAGE_ROOT
 from snakepit.processes.sweep import RunMark
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 
 logger = steady_logger("snakepit.worker")
 # Seconds. The kernel reports a death by end-of-file at once; how it came about, the keeper tells a
-# moment later.
-CAUSE_PATIENCE = 0.05
+# moment later, or later than that on a busy machine.
+_CAUSE_PATIENCE = 0.05
+_LATE_CAUSE_PATIENCE = 1.0
 # How long a keeper may take to end, to kill and to start a process; one that takes longer
 # is frozen. And how long an exit waits for its watcher.
 _STOP_PATIENCE = 1.0
@@ -177,18 +179,19 @@ class ProcessTree:
 
     async def end_of(self, pid: int, kill: Callable[[str], None]) -> ExitReport:
         """How ``pid`` has ended, which has closed its channels; it is watched no more. One that
-        lives on is ended with ``kill``, which is told the reason.
+        lives on is ended with ``kill``, which is told the reason. The report is empty if the keeper
+        does not tell.
         """
         exited = self.watch(pid)
         try:
-            await asyncio.wait([exited], timeout=CAUSE_PATIENCE)
-            if not exited.done():
+            await wait_for_report(exited, pid)
+            if not exited.done() and not has_ended(pid):
                 kill("closed its channel")
-                await asyncio.wait([exited], timeout=CAUSE_PATIENCE)
+                await wait_for_report(exited, pid)
             return exited.result() if exited.done() else ExitReport()
         finally:
-            if not exited.done():  # perhaps because nobody waits for it any more
-                kill("closed its channel")
+            if not exited.done():  # the keeper is frozen, or nobody waits for it any more
+                self.kill(pid)
             self.forget(pid)
 
     def forget(self, pid: int) -> None:
@@ -304,6 +307,15 @@ async def release_tree(tree: ProcessTree) -> None:
         if _trees.get(loop) is tree:
             del _trees[loop]
         await tree._stop()
+
+
+async def wait_for_report(exited: asyncio.Future[ExitReport], pid: int) -> None:
+    """Wait until the keeper tells how a process ended, or it turns out to live, or the keeper to be
+    frozen.
+    """
+    await asyncio.wait([exited], timeout=_CAUSE_PATIENCE)
+    if not exited.done() and has_ended(pid):
+        await asyncio.wait([exited], timeout=_LATE_CAUSE_PATIENCE)
 
 
 def _resolve(future: asyncio.Future[_T] | None, value: _T) -> None:

@@ -47,7 +47,8 @@ def read_vitals(pid: int) -> Vitals | None:
 
 
 def _stat_fields(path: str) -> list[str]:
-    with open(path) as file:
+    # The kernel cuts a name of a process after 15 bytes, also in the middle of a character.
+    with open(path, errors="replace") as file:
         return file.read().rpartition(")")[2].split()
 
 

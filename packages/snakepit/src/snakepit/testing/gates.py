@@ -142,7 +142,8 @@ class Gate:
                 parked, _ = self._listener.accept()
                 parked.settimeout(PATIENCE)
                 # Sent with the connection, unless the process was killed in between.
-                pid, _, note = parked.recv(_NOTE_BYTES).decode().partition(" ")
+                # A long note was cut, perhaps in the middle of a character.
+                pid, _, note = parked.recv(_NOTE_BYTES).decode(errors="ignore").partition(" ")
                 if pid:
                     self._parked.append(parked)
                     self.arrivals.append(Arrival(int(pid), note))

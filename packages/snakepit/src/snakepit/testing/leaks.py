@@ -305,13 +305,14 @@ def _is_ours(process: Process, new: dict[int, Process]) -> bool:
 
 def _read(pid: int) -> Process | None:
     try:
-        stat = (PROC / str(pid) / "stat").read_text()
-        title = (PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+        stat = (PROC / str(pid) / "stat").read_text(errors="replace")
+        title = (PROC / str(pid) / "cmdline").read_text(errors="replace")
     except OSError:
         return None
-    # The name is in parentheses and may hold any character, so the last one counts.
+    # The name is in parentheses and may hold any bytes, so the last one counts.
     name, _, rest = stat.partition("(")[2].rpartition(")")
     state, parent = rest.split()[:2]
+    title = title.replace("\0", " ").strip()
     return Process(pid=pid, parent=int(parent), state=state, title=title or name)
 
 

@@ -105,7 +105,7 @@ def _kill(pid: int) -> int:
 
 def _is_stopped(pid: int) -> bool:
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return True
-    return state in "tTZX"
+    return stat.rpartition(")")[2].split()[0] in "tTZX"

@@ -24,10 +24,11 @@ def alive(pid: int) -> bool:
     True
     """
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        # A process may have any bytes as its name.
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return False if Path("/proc/self").exists() else _answers(pid)
-    return state not in "ZX"
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def _answers(pid: int) -> bool:

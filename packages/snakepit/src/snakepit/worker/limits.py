@@ -40,7 +40,7 @@ def _require_room(memory: int) -> None:
 
 def _writable_memory() -> int:
     try:
-        with open("/proc/self/status") as file:
+        with open("/proc/self/status", errors="replace") as file:  # the name may be any bytes
             (kib,) = (int(line.split()[1]) for line in file if line.startswith("VmData"))
     except OSError:
         return 0  # a system that does not tell
