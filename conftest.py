@@ -6,6 +6,7 @@ import asyncio
 import gc
 import inspect
 import logging
+import signal
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,13 @@ import pytest
 from leak_check import WAIT, Snapshot, kill_new_processes, leaks_since
 
 pytest_plugins = ["storage_fixtures"]
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C interrupt here and in what tests start; a job in the background inherits that it
+    does not.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

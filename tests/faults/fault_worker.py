@@ -302,9 +302,11 @@ class Victim:
         self.last_wish = _HangsWhenCollected()
 
     @snakepit.command
-    async def refuse_to_stop(self) -> None:
+    async def refuse_to_stop(self, started: str) -> None:
         while True:
             try:
+                # Inside: the test cancels as soon as the file is there.
+                await asyncio.to_thread(Path(started).touch)
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 continue

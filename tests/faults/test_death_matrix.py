@@ -55,6 +55,8 @@ CALL_PHASES = [
     Phase.RESULT_HALF_WRITTEN,
     Phase.RESULT_SENT,
 ]
+#: What is called to come to a phase, if not ``add``.
+COMMANDS = {Phase.STREAMING: "count", Phase.IN_HOST_CALL: "call_host"}
 
 Made = Callable[[Pool, Fault], Awaitable[Any]]
 
@@ -67,7 +69,12 @@ async def in_all_ways(
 ) -> None:
     """Run a phase's cells on one pool."""
     with ExitStack() as closing:
-        faults = [closing.enter_context(Fault(phase, action, times=0)) for action in DEATHS]
+        # Only in the doomed call: the one before it may not have come to its own last phase.
+        command = COMMANDS.get(phase, "add") if phase in CALL_PHASES else None
+        faults = [
+            closing.enter_context(Fault(phase, action, command=command, times=0))
+            for action in DEATHS
+        ]
         adapter = FaultyAdapter(WORKER, faults=faults)
         functions = {"answer": answer}
         # Each fault kills a worker in the same call.
@@ -90,11 +97,12 @@ async def make_directly(pool: Pool, fault: Fault) -> Any:
     """A call that comes to the fault's phase; its result."""
     fault.arm()
     phase = fault.phase
+    command = COMMANDS.get(phase, "add")
     if phase is Phase.STREAMING:
-        return [item async for item in pool.execute_stream("count", {"n": 10}, timeout=10)]
+        return [item async for item in pool.execute_stream(command, {"n": 10}, timeout=10)]
     if phase is Phase.IN_HOST_CALL:
-        return await pool.execute("call_host", {"name": "answer"}, timeout=10)
-    return await pool.execute("add", {"x": 1}, timeout=10)
+        return await pool.execute(command, {"name": "answer"}, timeout=10)
+    return await pool.execute(command, {"x": 1}, timeout=10)
 
 
 async def make_in_callback(pool: Pool, fault: Fault) -> Any:

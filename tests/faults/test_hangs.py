@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from fault_pool import faulty_pool, fresh_calls, new_pool, outcomes_of, pids_of, settled
-from processes import alive
+from processes import alive, until_computing
 
 from snakepit import HostCall
 from snakepit.errors import CallTimeout, Outcome, PoolClosed, PoolSaturated
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("silent_on_stderr")
 @pytest.mark.parametrize("command", ["spin", "sleep", "hold_gil", "backtrack"])
 async def test_14_a_call_past_its_deadline_costs_the_others_nothing(command: str) -> None:
     async with faulty_pool(cancel_grace=0.1) as pool:
-        late = asyncio.create_task(pool.execute(command, timeout=0.3))
+        late = asyncio.create_task(pool.execute(command, timeout=0.5))
         await settled(lambda: pool.stats().running == 1, "it runs")
         others = 0
         while not late.done():
@@ -31,7 +31,8 @@ async def test_14_a_call_past_its_deadline_costs_the_others_nothing(command: str
         with pytest.raises(CallTimeout) as caught:
             await late
         assert (caught.value.limit, caught.value.outcome) == ("total", Outcome.UNKNOWN)
-        assert others > 20
+        # If they had to wait for its end, only the first could have begun before.
+        assert others > 1
         victim = {pid for pid in pids_of(pool) if alive(pid)}
         await settled(lambda: pool.stats().stopping == 0, "its slot is free")
         assert len(victim - set(pids_of(pool))) <= 1
@@ -42,18 +43,17 @@ async def test_16_a_frozen_worker_is_replaced_and_its_late_answer_refused(when: 
     async with faulty_pool(size=1, cancel_grace=0.1) as pool:
         (victim,) = pids_of(pool)
         if when == "in a call":
-            running = asyncio.create_task(pool.execute("sleep", {"seconds": 0.05}, timeout=0.5))
-            await settled(lambda: pool.stats().running == 1, "it runs")
+            running = asyncio.create_task(pool.execute("spin", timeout=2.0))
+            await until_computing(pool)
             os.kill(victim, signal.SIGSTOP)
         else:
             os.kill(victim, signal.SIGSTOP)
             value = ["x" * 1000] * (10_000 if "full" in when else 1)
             running = asyncio.create_task(pool.execute("echo", {"value": value}, timeout=0.5))
-        start = time.monotonic()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        # Whatever could not be written does not hold up the loop.
-        assert time.monotonic() - start < 0.25
+        # Whatever could not be written does not hold up the loop: its reader would have to end.
+        assert alive(victim)
         (error,) = await outcomes_of(running)
         assert isinstance(error, CallTimeout)
         await settled(lambda: pids_of(pool) not in ([victim], []), "it is replaced")
@@ -66,8 +66,9 @@ async def test_17_a_worker_that_ignores_sigterm_ends_all_the_same(how: str) -> N
     async with faulty_pool(size=1, cancel_grace=0.1) as pool:
         await pool.execute("ignore_sigterm", {"how": how})
         (victim,) = pids_of(pool)
-        with pytest.raises(CallTimeout):
-            await pool.execute("hold_gil", timeout=0.1)
+        unwanted = asyncio.create_task(pool.execute("hold_gil"))
+        await until_computing(pool)
+        unwanted.cancel()
         await settled(lambda: not alive(victim), "it is gone")
         # It was killed by its pool: no crash that would count against the budget.
         assert pool.stats().workers_lost == 0
@@ -135,7 +136,9 @@ async def test_20_a_task_that_swallows_its_cancellation_costs_its_worker_only(
 ) -> None:
     async with faulty_pool(size=2, cancel_grace=0.1) as pool:
         before = set(pids_of(pool))
-        with pytest.raises(CallTimeout):
-            await pool.execute("refuse_to_stop", timeout=0.2)
+        started = tmp_path / "started"
+        unwanted = asyncio.create_task(pool.execute("refuse_to_stop", {"started": str(started)}))
+        await settled(started.exists, "it has begun")
+        unwanted.cancel()
         await settled(lambda: set(pids_of(pool)) != before, "it is replaced")
         assert len(before & set(pids_of(pool))) == 1

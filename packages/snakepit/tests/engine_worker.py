@@ -46,13 +46,16 @@ class Stubborn:
         return "alive"
 
     @snakepit.command
-    async def block_loop(self) -> None:
+    async def block_loop(self, started: str) -> None:
+        Path(started).touch()  # noqa: ASYNC240 - blocking is what it does
         threading.Event().wait()
 
     @snakepit.command
-    async def refuse_to_stop(self) -> None:
+    async def refuse_to_stop(self, started: str) -> None:
         while True:
             try:
+                # Inside: the test cancels as soon as the file is there.
+                await asyncio.to_thread(Path(started).touch)
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 continue

@@ -6,13 +6,16 @@ import os
 import time
 
 import snakepit
+from snakepit.testing import pass_gate
 
 
 class Worker:
     @snakepit.command
-    def nap(self, seconds: float = 0.0) -> None:
+    def nap(self, seconds: float = 0.0, gate: str | None = None) -> None:
         if seconds:
             time.sleep(seconds)
+        if gate is not None:
+            pass_gate(gate)
 
     @snakepit.command
     def end(self, fatal: bool = False) -> None:

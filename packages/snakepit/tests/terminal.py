@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -34,6 +35,8 @@ class Terminal:
             command, stdin=self._slave, stdout=self._slave, stderr=self._slave, env=environment
         )
         self.text = ""
+        # What is read ends anywhere, also in the middle of a character.
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     @property
     def settings(self) -> list[Any]:
@@ -58,14 +61,17 @@ class Terminal:
             left = end - time.monotonic()
             ready, _, _ = select.select([self._master], [], [], max(0.0, left))
             assert ready, f"in vain; it wrote {self.text!r}"
-            self.text += os.read(self._master, 1 << 16).decode()
+            self._read()
 
     def wait(self) -> int:
         """Wait for the end of the command; read what it has written."""
         status = self.process.wait(PATIENCE)
         while select.select([self._master], [], [], 0)[0]:
-            self.text += os.read(self._master, 1 << 16).decode()
+            self._read()
         return status
+
+    def _read(self) -> None:
+        self.text += self._decoder.decode(os.read(self._master, 1 << 16))
 
     def __enter__(self) -> Terminal:
         return self

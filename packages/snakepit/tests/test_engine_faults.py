@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import alive, until
+from processes import alive, until, until_computing
 
 from snakepit import HostCall, Pool, PythonAdapter
-from snakepit.errors import CallTimeout, ConfigurationError, RemoteError
+from snakepit.errors import ConfigurationError, RemoteError
 
 WORKER = "engine_worker:Stubborn"
 BOTH_PROFILES = pytest.mark.parametrize("concurrency", [1, 4])
@@ -65,11 +65,15 @@ async def test_an_exit_in_a_task_of_an_async_command_leaves_the_loop_running() -
 
 
 @pytest.mark.parametrize("command", ["block_loop", "refuse_to_stop"])
-async def test_an_async_command_that_does_not_stop_costs_its_worker(command: str) -> None:
+async def test_an_async_command_that_does_not_stop_costs_its_worker(
+    command: str, tmp_path: Path
+) -> None:
+    started = tmp_path / "started"
     async with new_pool(cancel_grace=0.1) as pool:
         before = await pool.execute("async_pid")
-        with pytest.raises(CallTimeout):
-            await pool.execute(command, timeout=0.2)
+        unwanted = asyncio.create_task(pool.execute(command, {"started": str(started)}))
+        await until(started.exists, "it has begun")
+        unwanted.cancel()
         assert await pool.execute("async_pid", timeout=5) != before
         await until(lambda: not alive(before), "the stuck worker is gone")
 
@@ -108,8 +112,9 @@ async def test_leaving_async_streams_early_keeps_the_worker(concurrency: int) ->
 async def test_code_that_hides_its_interruption_costs_its_worker_all_the_same(how: str) -> None:
     async with new_pool(cancel_grace=5.0) as pool:
         before = await pool.execute("pid")
-        with pytest.raises(CallTimeout):
-            await pool.execute("swallow_interrupt", {"how": how}, timeout=0.2)
+        unwanted = asyncio.create_task(pool.execute("swallow_interrupt", {"how": how}))
+        await until_computing(pool)
+        unwanted.cancel()
         assert await pool.execute("pid", timeout=4) != before
 
 

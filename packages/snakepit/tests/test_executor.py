@@ -121,13 +121,13 @@ def test_a_program_goes_on_under_kills_where_the_standard_one_breaks() -> None:
 
 
 def test_a_timeout_stops_the_call(executor: ProcessPoolExecutor, tmp_path: Path) -> None:
-    limited = executor.with_timeout(0.2)
+    limited = executor.with_timeout(1.0)
     blocked = limited.submit(programs.block, str(tmp_path / "a"))
     quick = limited.submit(programs.square, 2)
     with pytest.raises(CallTimeout, match="'block'") as caught:
         blocked.result()
     assert isinstance(caught.value, TimeoutError)
-    assert (caught.value.ran_s or 0.0) >= 0.2
+    assert (caught.value.ran_s or 0.0) > 0.99
     assert quick.result() == 4
     assert list(limited.map(programs.square, range(3))) == [0, 1, 4]
 

@@ -268,18 +268,19 @@ async def test_the_limit_of_waiting_is_for_the_queue_alone_and_a_call_may_set_it
 async def test_the_limit_of_running_does_not_count_the_waiting() -> None:
     async with gated_pool(cancel_grace=0.1, look_ahead=0) as (pool, gate):
         (holding,) = await hold_all(pool, gate)
-        patient = noting(pool, "patient", run_timeout=0.2)
+        patient = noting(pool, "patient", run_timeout=1.0)
         late = asyncio.create_task(pool.execute("spin", run_timeout=timedelta(seconds=0.2)))
         await until(lambda: pool.stats().queued == 2, "they wait")
-        asyncio.get_running_loop().call_later(0.5, gate.opened.set)
+        asyncio.get_running_loop().call_later(1.1, gate.opened.set)
         await asyncio.gather(holding, patient)
         with pytest.raises(CallTimeout, match=r"run limit of 0\.2 s") as caught:
             await late
         error = caught.value
         assert (error.limit, error.outcome) == ("run", Outcome.UNKNOWN)
         assert error.queued_s is not None
-        assert error.queued_s >= 0.5
-        assert error.ran_s == pytest.approx(0.2, abs=0.15)
+        assert error.queued_s >= 1.0
+        assert error.ran_s is not None
+        assert error.ran_s > 0.19
         with pytest.raises(ConfigurationError, match="run_timeout is 0"):
             await pool.execute("spin", run_timeout=0)
 
@@ -287,7 +288,7 @@ async def test_the_limit_of_running_does_not_count_the_waiting() -> None:
 async def test_50_the_total_limit_counts_waiting_and_the_error_tells_where_the_time_went() -> None:
     async with gated_pool(cancel_grace=0.1) as (pool, gate):
         (holding,) = await hold_all(pool, gate)
-        late = asyncio.create_task(pool.execute("spin", timeout=0.6))
+        late = asyncio.create_task(pool.execute("spin", timeout=1.0))
         await until(lambda: pool.stats().queued == 1, "it waits")
         loop = asyncio.get_running_loop()
         loop.call_later(0.2, gate.opened.set)
@@ -299,7 +300,7 @@ async def test_50_the_total_limit_counts_waiting_and_the_error_tells_where_the_t
     assert error.ran_s is not None
     assert error.queued_s >= 0.15
     assert error.ran_s > 0
-    assert error.queued_s + error.ran_s == pytest.approx(0.6, abs=0.3)
+    assert error.queued_s + error.ran_s > 0.99
     assert (error.limit, error.outcome) == ("total", Outcome.UNKNOWN)
 
 

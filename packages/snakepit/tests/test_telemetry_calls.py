@@ -245,9 +245,12 @@ async def test_a_call_that_is_called_back_is_told_and_keeps_its_id() -> None:
             while not pool._dispatcher._times.is_short(command):
                 await pool.execute(command)
         with told() as events:
-            # The second is sent ahead, for the first is believed to be short as well.
-            slow = asyncio.create_task(pool.execute("nap", {"seconds": 0.1}))
-            await asyncio.gather(slow, pool.execute("pid"))
+            with Gate() as gate:
+                # The second is sent ahead, for the first is believed to be short as well.
+                slow = asyncio.create_task(pool.execute("nap", {"gate": gate.key}))
+                behind = asyncio.create_task(pool.execute("pid"))
+                await events.wait_for("snakepit.call.recalled")
+            await asyncio.gather(slow, behind)
     recalled = events.assert_told("snakepit.call.recalled", command="pid")
     own = [event for event in events.events if event.metadata.get("command") == "pid"]
     assert {e.metadata["correlation_id"] for e in own} == {recalled.metadata["correlation_id"]}
