@@ -146,7 +146,8 @@ def processes() -> dict[int, Process]:
     for name in os.listdir("/proc"):
         if name.isdecimal():
             try:
-                stat = Path(f"/proc/{name}/stat").read_text()
+                # A process may have any bytes as its name.
+                stat = Path(f"/proc/{name}/stat").read_text(errors="replace")
             except OSError:
                 continue
             state, parent = stat.rpartition(")")[2].split()[:2]

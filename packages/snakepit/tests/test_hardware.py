@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import alive, wait_until
 
 from snakepit import hardware
 from snakepit.hardware import Accelerator, detect
@@ -95,19 +96,10 @@ def test_a_tool_that_fails_finds_nothing(tools: Path, script: str) -> None:
 def test_a_tool_that_hangs_is_given_up_with_all_it_started(tools: Path) -> None:
     install(tools, "hangs", f"sleep 1000 & echo $! > {tools}/child; wait")
     began = time.monotonic()
-    assert run_tool(["hangs"], patience=0.3) is None
-    assert time.monotonic() - began < 5.0
+    assert run_tool(["hangs"], patience=1.0) is None
+    assert time.monotonic() - began < 20.0, "it would hang for a thousand seconds"
     child = int((tools / "child").read_text())
-    assert not _runs(child)
-
-
-def _runs(pid: int) -> bool:
-    """Whether it is there and no zombie: nobody here reaps a tool's orphans."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
+    wait_until(lambda: not alive(child), "what it started is killed, too")
 
 
 def test_a_tool_that_is_not_there_or_can_not_be_run_finds_nothing(tools: Path) -> None:
