@@ -107,7 +107,7 @@ async def test_a_close_that_is_cut_off_when_all_tasks_are_cancelled_is_brought_t
 async def test_a_pool_can_be_closed_when_all_tasks_were_cancelled_while_a_worker_died(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("snakepit.processes.tree.CAUSE_PATIENCE", 3600.0)
+    monkeypatch.setattr("snakepit.processes.tree._CAUSE_PATIENCE", 3600.0)
     pool = new_pool()
     await pool.start()
     (pid,) = pids_of(pool)

@@ -68,3 +68,8 @@ class RecyclePolicy:
         if self.max_memory is None or private <= self.max_memory:
             return None
         return f"it has {private} bytes of private memory, and {self.max_memory} are allowed"
+
+
+def recycled_at_once(workers: int) -> int:
+    """How many of so many workers may be recycled at a time: a quarter, and at least one."""
+    return max(1, workers // 4)

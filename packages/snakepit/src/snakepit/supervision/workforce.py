@@ -27,7 +27,7 @@ from snakepit.supervision.launcher import Launcher
 from snakepit.supervision.member import Member, Standing
 from snakepit.supervision.monitor import Answering, Monitor, kill_hung
 from snakepit.supervision.owner import WorkforceOwner
-from snakepit.supervision.recycling import RecyclePolicy
+from snakepit.supervision.recycling import RecyclePolicy, recycled_at_once
 from snakepit.supervision.restarts import RestartBudget
 from snakepit.supervision.roster import Roster, current_task
 from snakepit.supervision.staffing import Staff, moves
@@ -43,8 +43,6 @@ _RETIRE_PATIENCE = 2.0
 _DRAINED_PATIENCE = 5.0
 # A worker whose successor did not start is left alone for this long.
 _RECYCLE_AGAIN = 5.0
-# At most this part of the workers is being recycled at a time, and at least one.
-_RECYCLED_AT_ONCE = 4
 # When one that did not start was one more than there have to be, the next is tried after this long.
 _GROW_AGAIN = 5.0
 _T = TypeVar("_T")
@@ -88,7 +86,7 @@ class Workforce:
         self._max_calls = self._policy.max_calls or math.inf
         self._numbers = 0
         self._generation = 0
-        self._recycling = _turns(sizing)
+        self._recycling = asyncio.Semaphore(recycled_at_once(sizing.most))
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopping = False
         self._owner: WorkforceOwner  # from the start on; nothing happens before
@@ -193,7 +191,7 @@ class Workforce:
     def resize(self, sizing: Sizing) -> None:
         """Have as many workers as ``sizing`` says, from now on."""
         self.sizing = sizing
-        self._recycling = _turns(sizing)
+        self._recycling = asyncio.Semaphore(recycled_at_once(sizing.most))
         self.have(min(max(self.size, sizing.min), sizing.most))
 
     def have(self, size: int) -> None:
@@ -496,8 +494,3 @@ class Workforce:
     def infos(self) -> list[WorkerInfo]:
         """The workers that are up, oldest first."""
         return [member.info() for member in self.members.values()]
-
-
-def _turns(sizing: Sizing) -> asyncio.Semaphore:
-    """What lets a part of the workers be recycled at a time."""
-    return asyncio.Semaphore(max(1, sizing.most // _RECYCLED_AT_ONCE))

@@ -29,7 +29,6 @@ from snakepit.errors import ConfigurationError, HostCallCancelled, SnakepitError
 from snakepit.telemetry import bus
 from snakepit.threads import call_in_thread, iterate_in_thread
 from snakepit.windows import AsyncSendWindow
-from snakepit.wire.credit import Credit
 from snakepit.wire.frames import FLAG_NESTED, FLAG_SEGMENTS, Frame, FrameType
 from snakepit.wire.messages import read_call, read_credit
 from snakepit.worker.calls import (
@@ -49,6 +48,7 @@ from snakepit.worker.loops import run_loop, running_loop
 from snakepit.worker.outgoing import AsyncOutgoing, Outgoing, OutgoingCalls
 from snakepit.worker.port import Port
 from snakepit.worker.registry import Command, CommandKind
+from snakepit.worker.running import Running
 from snakepit.worker.streams import send_item
 
 _T = TypeVar("_T")
@@ -67,35 +67,6 @@ class Interrupted(BaseException):
     """Raised in a running command to break it off; no ordinary handler may catch it."""
 
 
-class _Running:
-    """A call on the stack."""
-
-    __slots__ = (
-        "command",
-        "context",
-        "forced",
-        "on_loop",
-        "task",
-        "task_cancelled",
-        "window",
-    )
-
-    def __init__(self, context: CallContext, command: Command, credit: Credit | None) -> None:
-        self.context = context
-        self.command = command
-        # A stream's; that of an async one belongs to the loop's thread.
-        self.window = None if credit is None else AsyncSendWindow(credit)
-        self.forced = False
-        # Set before the task is asked for; the other two belong to the loop's thread until it ends.
-        self.on_loop = False
-        self.task: asyncio.Task[Any] | None = None
-        self.task_cancelled = False
-
-    def task_done(self) -> bool:
-        """Whether the code of an async command has come to its end."""
-        return self.task is not None and self.task.done()
-
-
 class _Unbreakable:
     """Lets no signal break off what the main thread does in a ``with`` block."""
 
@@ -103,7 +74,7 @@ class _Unbreakable:
 
     def __init__(self, engine: SerialEngine) -> None:
         self._engine = engine
-        self._breakable: _Running | None = None
+        self._breakable: Running | None = None
 
     def __enter__(self) -> None:
         engine = self._engine
@@ -130,7 +101,7 @@ class SerialEngine:
         self._incoming = IncomingCalls()
         self._backlog: deque[Frame] = deque()
         self._nested: deque[Frame] = deque()
-        self._stack: list[_Running] = []
+        self._stack: list[Running] = []
         self._outgoing = OutgoingCalls(port)
         self._lock = threading.Lock()
         # Of those who wait for frames; its lock guards who reads and what was delivered.
@@ -141,7 +112,7 @@ class SerialEngine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.main_thread = threading.get_ident()
         # The call that a signal would break off; None while no user code runs on the main thread.
-        self.breakable: _Running | None = None
+        self.breakable: Running | None = None
         # Whether code was broken off: then no further call starts here, and the host takes those
         # that wait elsewhere.
         self._suspect = False
@@ -176,7 +147,7 @@ class SerialEngine:
             if self._begins(call_id, self._incoming.refuse(call_id)):
                 self._port.send(error_frame(call_id, error))
             return
-        running = _Running(CallContext(self, call_id, request), command, request.credit)
+        running = Running(CallContext(self, call_id, request), command, request.credit)
         turn = self._incoming.start(call_id, self._stack.append, running)
         if turn is not _START and not self._begins(call_id, turn):
             return
@@ -200,7 +171,7 @@ class SerialEngine:
             self._port.send(cancelled_frame(call_id, interrupted=False))
         return turn is Turn.START
 
-    def _reply_of(self, running: _Running, args: dict[str, Any]) -> bytes:
+    def _reply_of(self, running: Running, args: dict[str, Any]) -> bytes:
         """Run the command; return its final frame."""
         # Two layers: in CPython 3.11 an exception from a signal handler in a loop that is the first
         # statement of a `try` can skip the handlers of that `try`.
@@ -226,10 +197,10 @@ class SerialEngine:
             return self._stopped(running)
         return reply
 
-    def _stopped(self, running: _Running) -> bytes:
+    def _stopped(self, running: Running) -> bytes:
         return cancelled_frame(running.context.call_id, interrupted=running.forced)
 
-    def _call(self, running: _Running, args: dict[str, Any]) -> bytes:
+    def _call(self, running: Running, args: dict[str, Any]) -> bytes:
         command = running.command
         if command.kind is _SYNC:
             result = self._call_sync(running, args)
@@ -239,7 +210,7 @@ class SerialEngine:
             return self._stream(running, command.function(**args))
         return result_frame(running.context.call_id, result, self._port.segments)
 
-    def _call_sync(self, running: _Running, args: dict[str, Any]) -> Any:
+    def _call_sync(self, running: Running, args: dict[str, Any]) -> Any:
         command = running.command
         if not command.interruptible or threading.get_ident() != self.main_thread:
             return command.function(**args)
@@ -260,7 +231,7 @@ class SerialEngine:
 
     # --- streams and async commands ---------------------------------------------------------
 
-    def _stream(self, running: _Running, generator: Any) -> bytes:
+    def _stream(self, running: Running, generator: Any) -> bytes:
         window = running.window
         assert window is not None, "a call without credit does not reach a command that streams"
         if running.command.kind is CommandKind.SYNC_STREAM:
@@ -268,7 +239,7 @@ class SerialEngine:
         return self._run_async(running, self._stream_async(running, window, generator))
 
     def _stream_sync(
-        self, running: _Running, window: AsyncSendWindow, generator: Generator[Any]
+        self, running: Running, window: AsyncSendWindow, generator: Generator[Any]
     ) -> bytes:
         call_id = running.context.call_id
         try:
@@ -282,7 +253,7 @@ class SerialEngine:
             self._step(running, generator.close)
         return end_frame(call_id)
 
-    def _step(self, running: _Running, function: Callable[..., _T], *args: Any) -> _T:
+    def _step(self, running: Running, function: Callable[..., _T], *args: Any) -> _T:
         """Run code of a generator, which may be broken off when the host insists."""
         if not running.command.interruptible or threading.get_ident() != self.main_thread:
             return function(*args)
@@ -293,7 +264,7 @@ class SerialEngine:
             self.breakable = outer
 
     async def _stream_async(
-        self, running: _Running, window: AsyncSendWindow, generator: AsyncGenerator[Any]
+        self, running: Running, window: AsyncSendWindow, generator: AsyncGenerator[Any]
     ) -> bytes:
         call_id = running.context.call_id
         try:
@@ -304,7 +275,7 @@ class SerialEngine:
             await generator.aclose()
         return end_frame(call_id)
 
-    def _run_async(self, running: _Running, coroutine: Coroutine[Any, Any, _T]) -> _T:
+    def _run_async(self, running: Running, coroutine: Coroutine[Any, Any, _T]) -> _T:
         """Run ``coroutine`` on the loop thread, and meanwhile the calls nested in it here."""
         loop = self._async_loop()
         if running_loop() is loop:
@@ -324,14 +295,14 @@ class SerialEngine:
                 return result
             self._run(self._nested.popleft())
 
-    def _start_task(self, running: _Running, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def _start_task(self, running: Running, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Loop thread."""
         running.task = asyncio.get_running_loop().create_task(coroutine)
         running.task.add_done_callback(lambda _: self._poke())
         if running.context.cancelled:
             self._cancel_task(running)
 
-    def _cancel_task(self, running: _Running) -> None:
+    def _cancel_task(self, running: Running) -> None:
         """Loop thread. Cancel once: a second time would break off the task's cleaning up."""
         if running.task is not None and not running.task_cancelled:
             running.task_cancelled = True
