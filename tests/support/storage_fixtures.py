@@ -40,6 +40,16 @@ def postgres_url(postgres_cluster: PostgresCluster) -> str:
 
 
 @pytest.fixture
+def own_cluster() -> Iterator[PostgresCluster]:
+    """A server that the test may stop."""
+    reason = why_unavailable()
+    if reason is not None:
+        pytest.skip(f"no PostgreSQL: {reason}")
+    with running_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """The URL of a SQLite file that is not there yet."""
     return f"sqlite:///{tmp_path}/state.db"

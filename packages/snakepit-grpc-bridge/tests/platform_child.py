@@ -1,6 +1,6 @@
 """Hosts that the tests of platforms start: processes with workers of their own.
 
-    python platform_child.py TASK URL [KEY]
+    python platform_child.py TASK URL [ARGUMENT]
 
 Each says in lines of JSON how far it has come.
 """
@@ -15,6 +15,8 @@ import sys
 from typing import Any
 
 import numpy as np
+from endless_work import EndlessWork
+from full_disks import FULL
 from running_platform import running_platform
 
 from snakepit_grpc_bridge import Platform
@@ -59,7 +61,41 @@ async def build_up(platform: Platform) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+async def fill(url: str, how: str) -> None:
+    """Write large values until there is no room, and go on when there is some again."""
+    async with running_platform(storage=url, workers=3) as platform:
+        work = await EndlessWork.start(platform, value=large)
+        with FULL[how](url):
+            await work.fails(GROWING)
+            read = len(await platform.variables.get("s", "by_host"))
+            pid = await platform.python.call("state_programs.pid", session_id="s")
+            seen = await platform.python.call("state_programs.size", ["by_host"], session_id="s")
+        await work.is_done()
+        await work.stop()
+        await work.check()
+        lost = platform.pool.stats().workers_lost
+    async with running_platform(storage=url) as platform:
+        await work.check(platform)
+    say(
+        reasons=sorted({getattr(reason, "code", repr(reason)) for reason in work.reasons()}),
+        read=[read, seen],
+        called=pid != os.getpid(),
+        lost=lost,
+    )
+
+
+GROWING = ("by_host", "by_worker", "by_tool", "both")
+
+
+def large(number: int) -> bytes:
+    """Small enough for the history to keep it; now and then too large for that."""
+    return number.to_bytes(4, "big") * (500_000 if number % 5 == 0 else 15_000)
+
+
 async def main(task: str, url: str, *keys: str) -> None:
+    if task == "fill":
+        await fill(url, *keys)
+        return
     workers = 2 if task == "count" else 1
     async with running_platform(storage=url, workers=workers, secret_keys=keys) as platform:
         await {"count": count, "build_up": build_up}[task](platform)

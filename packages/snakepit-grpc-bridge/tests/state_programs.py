@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 import snakepit
+from snakepit.testing import pass_gate
 from snakepit_grpc_bridge import worker
 from snakepit_grpc_bridge.variables.types import Secret
 
@@ -29,6 +30,11 @@ def keep(text: str) -> list[str]:
     return KEPT_BY_THE_PROCESS
 
 
+def passes(gate: str) -> int:
+    pass_gate(gate)
+    return os.getpid()
+
+
 # --- variables ------------------------------------------------------------------------------------
 
 
@@ -38,6 +44,10 @@ def read(name: str) -> Any:
 
 def read_or(name: str, default: Any) -> Any:
     return worker.get_variable(name, default)
+
+
+def size(name: str) -> int:
+    return len(worker.get_variable(name))
 
 
 def write(name: str, value: Any) -> None:

@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
 import signal
-import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from cryptography.fernet import Fernet
 from platform_child import TIMES, WRITERS
+from platform_hosts import heard, started
 from running_platform import running_platform
 
 from snakepit_grpc_bridge.errors import ToolNotFound, ValidationFailed
 
 pytestmark = pytest.mark.slow
 
-CHILD = Path(__file__).parent / "platform_child.py"
 HOSTS, WORKERS = 2, 2
-
-
-@contextlib.asynccontextmanager
-async def started(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(CHILD), *arguments, stdin=pipe, stdout=pipe
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()  # closes its pipes, too
-
-
-async def heard(process: asyncio.subprocess.Process) -> Any:
-    assert process.stdout is not None
-    return json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
 
 
 async def be_killed(url: str, key: str) -> None:

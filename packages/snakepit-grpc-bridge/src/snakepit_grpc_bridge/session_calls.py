@@ -13,6 +13,7 @@ from snakepit.errors import Outcome, SessionWorkerUnavailable
 from snakepit.options import Affinity, seconds
 from snakepit_grpc_bridge.program_pools import ProgramPools
 from snakepit_grpc_bridge.sessions import Session, SessionService
+from snakepit_grpc_bridge.sessions.turns import answer_by
 from snakepit_grpc_bridge.telemetry import program
 from snakepit_grpc_bridge.variables.access import VariableAccess
 
@@ -39,8 +40,12 @@ class SessionCall:
     ) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
         """The state of the session's variables, to be sent along, and certain variables of the
         session and global ones.
+
+        Raises:
+            QueueTimeout: the storage did not answer in the call's time.
         """
-        state, own, shared = await self._variables.view_for_call(self.session.id, names, prefix)
+        view = self._variables.view_for_call(self.session.id, names, prefix)
+        state, own, shared = await answer_by(self.deadline, self.session.id, view)
         return list(state), own, shared
 
     async def execute(
@@ -138,7 +143,7 @@ class SessionCalls:
 
         Raises:
             SessionNotFound, SessionExpired: the session is not open.
-            QueueTimeout: its turn did not come in time; nothing was done.
+            QueueTimeout: its turn, or the storage's answer, did not come in time; nothing was done.
             PoolClosed: the platform is closed, or not started yet.
         """
         budget = self._timeout if timeout is None else seconds("timeout", timeout)

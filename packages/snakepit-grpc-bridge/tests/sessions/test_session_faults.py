@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from state_services import running_state
+from state_services import State, running_state
 
-from snakepit_grpc_bridge.errors import StorageUnavailable
+from snakepit_grpc_bridge.errors import OutcomeUnknown, StorageUnavailable
+from snakepit_grpc_bridge.sessions.rows import SESSIONS
+from snakepit_grpc_bridge.storage import Transaction
+from snakepit_grpc_bridge.variables.writing import ANY_VERSION
 
 
 class Stop:
@@ -128,8 +133,88 @@ async def test_what_was_done_in_a_temporary_session_is_done_although_the_storage
 
         state.sessions.on_close(release)
         async with state.sessions.open_temporary() as session_id:
+            await state.variables.put(session_id, "n", 1)
             await state.storage.aclose()
         assert released == [session_id]
         assert "was not closed" in caplog.text
         with pytest.raises(StorageUnavailable):
             await state.sessions.close("s")
+
+
+async def test_a_temporary_session_that_has_written_nothing_ends_without_the_storage(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running_state() as state:
+        async with state.sessions.open_temporary() as session_id:
+            assert await state.variables.get(session_id, "n", None) is None
+            await state.storage.aclose()
+        assert "was not closed" not in caplog.text
+
+
+async def test_what_a_temporary_session_has_come_to_hold_goes_with_it(storage_url: str) -> None:
+    def tool() -> None: ...
+
+    async with running_state(storage_url) as state:
+        ways: list[Callable[[str], Awaitable[object]]] = [
+            lambda session: state.variables.put(session, "n", 1),
+            lambda session: state.access.put_from_worker(session, "n", 1, ANY_VERSION, "a worker"),
+            lambda session: state.tools.register("tool", tool, session_id=session),
+        ]
+        for hold in ways:
+            async with state.sessions.open_temporary() as session_id:
+                await hold(session_id)
+                assert await state.storage.read(lambda tx: tx.count(SESSIONS.span())) == 3
+            assert await state.storage.read(lambda tx: tx.count(SESSIONS.span())) == 2
+
+
+def lose_the_next_answer(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next transaction is committed, and nobody is told."""
+    transact = state.storage.transact
+
+    async def committed(work: Callable[[Transaction], Any]) -> None:
+        monkeypatch.setattr(state.storage, "transact", transact)
+        await transact(work)
+        raise OutcomeUnknown("the answer was lost")
+
+    monkeypatch.setattr(state.storage, "transact", committed)
+
+
+@pytest.mark.parametrize("end", ["close", "sweep"])
+async def test_a_session_that_ended_without_an_answer_is_released(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_state() as state:
+        released: list[str] = []
+
+        async def release(session_id: str) -> None:
+            released.append(session_id)
+
+        state.sessions.on_close(release)
+        await state.sessions.start("held", ttl=10)
+        async with state.sessions.turn("held"):
+            pass
+        await state.sessions.sweep()
+        if end == "close":
+            ending: Awaitable[object] = state.sessions.close("held")
+        else:
+            state.clock.now += 11
+            ending = state.sessions.sweep()
+        lose_the_next_answer(state, monkeypatch)
+        with pytest.raises(OutcomeUnknown):
+            await ending
+        assert released == []
+        await state.sessions.sweep()
+        assert released == ["held"]
+
+
+async def test_a_write_without_an_answer_is_told_to_those_who_watch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running_state() as state:
+        await state.variables.put("s", "n", 0)
+        watch = await state.variables.watch("s", "n", initial=False)
+        lose_the_next_answer(state, monkeypatch)
+        with pytest.raises(OutcomeUnknown):
+            await state.variables.put("s", "n", 1)
+        async with asyncio.timeout(30):
+            assert (await anext(watch)).value == 1

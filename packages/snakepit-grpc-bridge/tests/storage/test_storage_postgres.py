@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import signal
+import threading
 import time
-from collections.abc import Iterator, Sized
+from collections.abc import Sized
 
 import psycopg
 import pytest
 from cutting_proxy import Cut, CuttingProxy
-from postgres_cluster import PASSWORD, PostgresCluster, running_cluster, why_unavailable
+from postgres_cluster import PASSWORD, PostgresCluster
 from storage_tables import COUNTERS, ITEMS, MARKS, SCHEMA, Counter, Item, Mark
 
 from snakepit.errors import ConfigurationError, DecodeError, EncodeError
@@ -40,16 +39,6 @@ TERMINATE = (
 @pytest.fixture
 def database(postgres_cluster: PostgresCluster) -> str:
     return postgres_cluster.emptied_database()
-
-
-@pytest.fixture
-def own_cluster() -> Iterator[PostgresCluster]:
-    """A server that the test may stop."""
-    reason = why_unavailable()
-    if reason is not None:
-        pytest.skip(f"no PostgreSQL: {reason}")
-    with running_cluster() as cluster:
-        yield cluster
 
 
 def add_one(tx: Transaction) -> int:
@@ -428,21 +417,47 @@ async def test_callers_without_patience_are_told_and_go_on_when_the_server_is_ba
 async def test_closing_does_not_wait_for_ever_for_a_server_that_is_frozen(
     own_cluster: PostgresCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    database = own_cluster.new_database()
-    storage = open_storage(own_cluster.url(database), SCHEMA, timeout=0.2)
+    url = own_cluster.url(own_cluster.new_database())
+    storage = open_storage(url, SCHEMA, timeout=0.2)
     await storage.start()
     await storage.transact(add_one)
-    backends = own_cluster.execute(f"SELECT pid FROM pg_stat_activity WHERE datname = '{database}'")
-    for (pid,) in backends:
-        os.kill(pid, signal.SIGSTOP)
-    try:
+    with own_cluster.frozen():
         waiting = [asyncio.create_task(storage.read(state)) for _ in range(8)]
         await asyncio.sleep(0)
         await storage.aclose()
         ends = await asyncio.gather(*waiting, return_exceptions=True)
-        assert any(isinstance(end, OutcomeUnknown) for end in ends)
+        assert {type(end) for end in ends} == {OutcomeUnknown}
         assert "get no answer" in caplog.text
-    finally:
-        for (pid,) in backends:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.slow
+async def test_a_server_that_is_frozen_is_given_up_and_taken_up_again(
+    own_cluster: PostgresCluster,
+) -> None:
+    """In line are so many that the test would take an hour if each waited for itself."""
+    url = own_cluster.url(own_cluster.new_database())
+    frozen, thaw = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold(point: FaultPoint) -> None:
+        if point is FaultPoint.BEFORE_COMMIT and not thaw.is_set():
+            loop.call_soon_threadsafe(frozen.set)
+            assert thaw.wait(30)
+
+    async with open_storage(url, SCHEMA, timeout=0.5, fault_point=hold) as storage:
+        committing = asyncio.create_task(storage.transact(add_one))
+        await frozen.wait()
+        with own_cluster.frozen():
+            thaw.set()
+            waiting = [
+                storage.read(state) if n % 2 else storage.transact(add_one) for n in range(5000)
+            ]
+            ends = await asyncio.gather(*waiting, return_exceptions=True)
+            assert {type(end) for end in ends} == {StorageUnavailable}
+            causes = {type(end.__cause__) for end in ends if isinstance(end, StorageUnavailable)}
+            assert all(issubclass(cause, psycopg.OperationalError) for cause in causes)
+            with pytest.raises(OutcomeUnknown):
+                await committing
+        count, marks = await storage.read(state)
+        assert count == marks <= 1
+        assert await storage.transact(add_one) == count + 1

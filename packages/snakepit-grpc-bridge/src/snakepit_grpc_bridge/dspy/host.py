@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from snakepit_grpc_bridge.lm.catalog import ModelKind
 from snakepit_grpc_bridge.program_pools import ProgramPools
 from snakepit_grpc_bridge.session_calls import SessionCall, SessionCalls, Timeout
 from snakepit_grpc_bridge.sessions import SessionService
+from snakepit_grpc_bridge.sessions.turns import answer_by
 from snakepit_grpc_bridge.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -302,7 +304,7 @@ class DspyService:
                 if lost is None:
                     raise
                 raise lost from error
-            if await self._sessions.exists(session):
+            if await self._is_open(session, call.deadline):
                 self._records.add(session, answer["stored"])
             else:
                 await self._forget_later(session, list(answer["stored"]))
@@ -320,6 +322,16 @@ class DspyService:
         return {"lm": self._model, "options": options, "state": state}
 
     # --- the end of a session ------------------------------------------------------------------
+
+    async def _is_open(self, session_id: str, deadline: float = math.inf) -> bool:
+        """Whether a session is open, also if the storage can't say: nothing that has happened is
+        undone then, and what belongs to the session is released when it is known to have ended.
+        """
+        try:
+            return await answer_by(deadline, session_id, self._sessions.exists(session_id))
+        except SnakepitError as error:
+            _log.warning("session %r is taken to be open: %s", session_id, error)
+            return True
 
     async def _session_closed(self, session_id: str) -> None:
         self._kept.discard(session_id)
@@ -349,7 +361,7 @@ class DspyService:
             )
         except SnakepitError as error:
             _log.debug("the worker of session %r has nothing to forget: %s", session_id, error)
-        if not await self._sessions.exists(session_id):
+        if not await self._is_open(session_id):
             self._pools.known(session_id).release_session(session_id)
 
 

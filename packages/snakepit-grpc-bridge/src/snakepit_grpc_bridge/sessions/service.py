@@ -17,20 +17,11 @@ from operator import methodcaller
 from typing import Any, Final, Literal, Unpack
 
 from snakepit.errors import DecodeError, SnakepitError
-from snakepit.options import (
-    USE_DEFAULT,
-    Affinity,
-    UseDefault,
-    affinity_option,
-    whole_number,
-)
+from snakepit.options import USE_DEFAULT, Affinity, UseDefault, affinity_option, whole_number
 from snakepit.session import generate_session_id
 from snakepit.telemetry import bus
 from snakepit_grpc_bridge.cancelling import UnbrokenWork
-from snakepit_grpc_bridge.errors import (
-    BridgeError,
-    SessionNotFound,
-)
+from snakepit_grpc_bridge.errors import BridgeError, OutcomeUnknown, SessionNotFound
 from snakepit_grpc_bridge.metadata import read_metadata
 from snakepit_grpc_bridge.sessions.activity import Activity
 from snakepit_grpc_bridge.sessions.gate import Gate, Temporary, write_uses
@@ -57,7 +48,7 @@ from snakepit_grpc_bridge.sessions.starting import (
     generate_temp_session_id,
     new_temporary,
 )
-from snakepit_grpc_bridge.sessions.turns import Turns
+from snakepit_grpc_bridge.sessions.turns import Turns, answer_by, left_until
 from snakepit_grpc_bridge.settings import DEFAULT_TTL, MAX_SESSIONS, time_to_live
 from snakepit_grpc_bridge.storage import ReadTransaction, Storage, Transaction
 from snakepit_grpc_bridge.telemetry import operation, session_ended
@@ -109,6 +100,7 @@ class SessionService:
         self._clock = clock
         self._activity = Activity()
         self._temporary: dict[str, Temporary] = {}
+        self._perhaps_stored: set[str] = set()  # of these
         self._hooks: list[CloseHook] = []
         self._cleaners: list[Cleaner] = []
         self._sweepers: list[Callable[[], Awaitable[object]]] = []
@@ -117,7 +109,7 @@ class SessionService:
         # The sessions that something in this process belongs to, and what the storage was like when
         # they were last looked at.
         self._held: dict[str, str] = {}
-        self._looked_at = ""
+        self._looked_at: str | None = None
         self._sweeping: asyncio.Task[None] | None = None
         # When the sweep goes on, and what has it go on sooner.
         self._sweeps_at = 0.0
@@ -245,8 +237,13 @@ class SessionService:
         temporary = self._temporary.pop(session_id, None)
         stored = False
         try:
-            stored = await self._storage.transact(lambda tx: self._end(tx, session_id, None))
+            if temporary is None or session_id in self._perhaps_stored:
+                stored = await self._storage.transact(lambda tx: self._end(tx, session_id, None))
+        except OutcomeUnknown:
+            self._looked_at = None  # so that the next sweep finds out
+            raise
         finally:
+            self._perhaps_stored.discard(session_id)
             if stored or temporary is not None:
                 await self._release(session_id, "closed")
         if stored and session_id == GLOBAL_SESSION:
@@ -306,13 +303,15 @@ class SessionService:
         """The time, in seconds since the epoch."""
         return self._clock()
 
-    def gate(self, session_id: str) -> Gate:
-        """The way into a session, for a transaction that starts now."""
+    def gate(self, session_id: str, *, writes: bool = False) -> Gate:
+        """The way into a session, for a transaction that starts now, and perhaps ``writes``."""
         activity = self._activity
         serves = type(session_id) is str and activity.serves(session_id)
         # While it serves calls it does not expire, and its id was checked with the first of them.
         last_used = None if serves else activity.last_used(check_session_id(session_id))
         temporary = self._temporary.get(session_id)
+        if writes and temporary is not None:
+            self._perhaps_stored.add(session_id)
         return _new_gate(Gate, (session_id, self._clock(), last_used, serves, temporary))
 
     def note_use(self, use: UseRow) -> None:
@@ -337,14 +336,17 @@ class SessionService:
         Raises:
             SessionNotFound, SessionExpired: it is not open, or has been closed while the call
                 waited.
-            QueueTimeout: its turn did not come within ``timeout`` seconds.
+            QueueTimeout: its turn did not come within ``timeout`` seconds, or the storage did not
+                answer.
         """
-        row, use = await self._enter(session_id)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        row, use = await self._enter_by(deadline, session_id)
         self._activity.enter(session_id)
         try:
-            async with self._turns.take(session_id, row.concurrency, timeout) as waited:
+            left = left_until(deadline)
+            async with self._turns.take(session_id, row.concurrency, left) as waited:
                 if waited:
-                    row, use = await self._enter(session_id)
+                    row, use = await self._enter_by(deadline, session_id)
                 await self.hold(session_id, row.incarnation)
                 yield session_of(row, use)
         finally:
@@ -374,7 +376,7 @@ class SessionService:
         """
         await self._write_uses()
         swept = 0
-        while ended := await self._storage.transact(self._end_expired):
+        while ended := await self._end_some():
             swept += len(ended)
             for session_id in ended:
                 await self._release(session_id, "expired")
@@ -389,6 +391,13 @@ class SessionService:
                 # That row stays as it is, and must not keep the others from being swept.
                 _log.warning("not everything that has expired could be deleted: %s", error)
         return swept
+
+    async def _end_some(self) -> Sequence[str]:
+        try:
+            return await self._storage.transact(self._end_expired)
+        except OutcomeUnknown:
+            self._looked_at = None  # so that the next sweep finds out
+            raise
 
     def _end_expired(self, tx: Transaction) -> Sequence[str]:
         now = self._clock()
@@ -454,9 +463,13 @@ class SessionService:
     async def _enter(self, session_id: str) -> tuple[SessionRow, UseRow]:
         """The rows of an open session; this is a use of it."""
         gate = self.gate(session_id)
-        row, use = await self._storage.read(lambda tx: (gate.record(tx), gate.enter(tx)))
+        # In this order: of one that was swept there is a use that says so, and no record.
+        use, row = await self._storage.read(lambda tx: (gate.enter(tx), gate.record(tx)))
         self.note_use(use)
         return row, use.used(gate.now)
+
+    async def _enter_by(self, deadline: float, session_id: str) -> tuple[SessionRow, UseRow]:
+        return await answer_by(deadline, session_id, self._enter(session_id))
 
     async def _release_ended_elsewhere(self) -> None:
         version = await self._storage.foreign_version()

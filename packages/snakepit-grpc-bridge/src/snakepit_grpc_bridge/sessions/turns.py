@@ -1,16 +1,22 @@
-"""Whose turn it is in a session: so many of its calls run at a time, the others wait in line."""
+"""Whose turn it is in a session: so many of its calls run at a time, the others wait in line. And
+what else is waited for before a call, as a part of its time.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from snakepit.errors import QueueTimeout
 from snakepit.nesting import current_chain
 
-__all__ = ["Turns"]
+__all__ = ["Turns", "answer_by", "left_until"]
+
+_T = TypeVar("_T")
 
 
 class Turns:
@@ -61,4 +67,29 @@ async def _acquire(semaphore: asyncio.Semaphore, session_id: str, timeout: float
             "turn behind earlier calls of the session, which was all its time; start the session "
             "with a higher concurrency, or give the call more time",
             details={"session_id": session_id, "timeout_s": timeout},
+        ) from None
+
+
+def left_until(deadline: float) -> float | None:
+    """The seconds until a moment of ``time.monotonic``; None if it never comes."""
+    return None if deadline == math.inf else deadline - time.monotonic()
+
+
+async def answer_by(deadline: float, session_id: str, answer: Awaitable[_T]) -> _T:
+    """Await what the storage says of a session, before a call of it.
+
+    Raises:
+        QueueTimeout: it has said nothing when the call's time is over.
+    """
+    limit = asyncio.timeout(left_until(deadline))
+    try:
+        async with limit:
+            return await answer
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise QueueTimeout(
+            f"a call of session {session_id!r} was not begun, because the storage did not answer "
+            "in the call's time; look at the storage, or give the call more time",
+            details={"session_id": session_id},
         ) from None

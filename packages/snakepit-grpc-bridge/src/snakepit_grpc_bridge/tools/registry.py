@@ -75,7 +75,7 @@ class ToolRegistry:
     async def _add_alone(self, tool: Tool, replace: bool) -> None:
         session_id, name = tool.session_id, tool.name
         functions = self._functions.get(session_id, {})
-        gate = self._sessions.gate(session_id)
+        gate = self._sessions.gate(session_id, writes=True)
 
         def work(tx: Transaction) -> str:
             use, record = gate.enter(tx), gate.record(tx)
@@ -105,7 +105,7 @@ class ToolRegistry:
 
     async def remove(self, name: str, session_id: str) -> bool:
         """Remove a tool of the session itself; whether there was one."""
-        gate = self._sessions.gate(session_id)
+        gate = self._sessions.gate(session_id, writes=True)
 
         def work(tx: Transaction) -> bool:
             use = gate.enter(tx)

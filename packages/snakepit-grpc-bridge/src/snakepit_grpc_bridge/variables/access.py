@@ -15,6 +15,7 @@ from snakepit_grpc_bridge.cancelling import UnbrokenWork
 from snakepit_grpc_bridge.errors import (
     BridgeError,
     NotAllowed,
+    OutcomeUnknown,
     SessionNotFound,
     VariableNotFound,
 )
@@ -50,6 +51,8 @@ class VariableAccess:
         self._watchers = Watchers()
         self._callbacks: set[asyncio.Task[None]] = set()
         self._looking: asyncio.Task[None] | None = None
+        # What others had written when it was last looked at; None to look in any case.
+        self._seen: str | None = None
         self._unbroken = UnbrokenWork()
         sessions.on_end(_delete_all)
         sessions.on_close(self._session_closed)
@@ -70,7 +73,7 @@ class VariableAccess:
         self, session_id: str, work: Callable[[Writing], _T], by: str | None = None
     ) -> _T:
         """Write in an open session, all of it or nothing; then tell those who watch."""
-        gate = self._sessions.gate(session_id)
+        gate = self._sessions.gate(session_id, writes=True)
 
         def transaction(tx: Transaction) -> tuple[_T, list[Change]]:
             writing = Writing(tx, gate, self.values, by)
@@ -90,7 +93,11 @@ class VariableAccess:
     async def _commit_and_tell(
         self, transaction: Callable[[Transaction], tuple[_T, list[Change]]]
     ) -> _T:
-        result, changes = await self._storage.transact(transaction)
+        try:
+            result, changes = await self._storage.transact(transaction)
+        except OutcomeUnknown:
+            self._seen = None  # if it has landed, it is found there
+            raise
         self._tell(changes)
         return result
 
@@ -119,7 +126,7 @@ class VariableAccess:
         Raises:
             NotAllowed: it is a secret.
         """
-        gate = self._sessions.gate(session_id)
+        gate = self._sessions.gate(session_id, writes=True)
 
         def transaction(tx: Transaction) -> tuple[tuple[VariableRow, State], list[Change]]:
             writing = Writing(tx, gate, self.values, by)
@@ -239,16 +246,22 @@ class VariableAccess:
 
     async def _look_for_others(self) -> None:
         """Tell of what other hosts have written."""
-        seen = ""
         while self._watchers:
             await asyncio.sleep(_LOOK)
             with contextlib.suppress(BridgeError):  # to be tried again
                 version = await self._storage.foreign_version()
-                if version != seen:
-                    for session_id in self._watchers.sessions():
-                        await self._look_at(session_id)
-                    seen = version
+                if version != self._seen:
+                    self._seen = version
+                    await self._look_at_all()
         self._looking = None
+
+    async def _look_at_all(self) -> None:
+        try:
+            for session_id in self._watchers.sessions():
+                await self._look_at(session_id)
+        except BridgeError:
+            self._seen = None
+            raise
 
     async def _look_at(self, session_id: str) -> None:
         for watch in self._watchers.of(session_id):

@@ -48,12 +48,13 @@ class Job(Waiting):
     that it has ended.
     """
 
-    __slots__ = ("changes", "error", "kind", "value", "work")
+    __slots__ = ("changes", "error", "kind", "submitted", "value", "work")
 
     def __init__(self, kind: JobKind, work: Callable[[Any], Any]) -> None:
         super().__init__()
         self.kind = kind
         self.work = work
+        self.submitted = time.monotonic()
         self.value: Any = None
         self.error: BaseException | None = None
         self.changes: list[Change] = []
@@ -135,19 +136,23 @@ class Common:
         tables = {table: TableStatements(table, dialect) for table in schema.tables}
         return cls(schema, dialect, tables, timeout, fault_point)
 
-    def persist(self, attempt: Callable[[_A], _T], what: _A) -> _T:
+    def persist(self, attempt: Callable[[_A], _T], what: _A, *, since: float | None = None) -> _T:
         """Call ``attempt(what)`` until it succeeds, or fails for good, or time is over.
+
+        A server is waited for from ``since`` on, or from now: for those in line behind others, too,
+        it has been away meanwhile.
 
         Raises:
             SnakepitError: that of the last :class:`Again`, with its cause.
         """
-        deadline = time.monotonic() + self.timeout
+        start = time.monotonic()
         pause = _FIRST_PAUSE
         while True:
             try:
                 return attempt(what)
             except Again as again:
-                left = deadline - time.monotonic()
+                waits_since = start if again.soon or since is None else since
+                left = waits_since + self.timeout - time.monotonic()
                 # Random, so that those who were in each other's way don't meet again.
                 if left <= 0 or self.closing.wait(min(left, random.uniform(0, pause))):
                     raise again.error from again.__cause__

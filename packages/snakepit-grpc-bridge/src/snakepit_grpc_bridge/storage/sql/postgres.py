@@ -29,6 +29,8 @@ from snakepit_grpc_bridge.storage.sql.engine import (
     call_work,
 )
 from snakepit_grpc_bridge.storage.sql.migrations import prepare
+from snakepit_grpc_bridge.storage.sql.outage import Outage
+from snakepit_grpc_bridge.storage.sql.postgres_connection import Connection
 from snakepit_grpc_bridge.storage.sql.postgres_errors import lost, translated
 from snakepit_grpc_bridge.storage.sql.storage import SqlStorage
 from snakepit_grpc_bridge.storage.sql.transaction import Cursor, Execute, SqlReader, SqlTransaction
@@ -37,7 +39,6 @@ from snakepit_grpc_bridge.storage.urls import PostgresqlUrl
 __all__ = ["postgresql_storage"]
 
 _T = TypeVar("_T")
-_Connection = psycopg.Connection[tuple[Any, ...]]
 #: Threads, and connections, of one storage.
 _CONNECTIONS: Final = 4
 _OLDEST_SERVER: Final = 13
@@ -45,6 +46,10 @@ _OLDEST_SERVER: Final = 13
 _PREPARING: Final = 0x736E616B65706974
 #: Transactions that met others hold this one while they try again: they would only meet each other.
 _LINING_UP: Final = _PREPARING + 1
+#: A server that says nothing for so many times the timeout is given up, and for at least so many
+#: seconds. More than once: waiting for a lock may take the timeout, a large value longer.
+_SILENCE: Final = 3
+_LEAST_SILENCE: Final = 2.0
 #: Seconds until the record of a connection counts as left behind.
 _FORGOTTEN: Final = 7 * 24 * 3600.0
 
@@ -88,12 +93,14 @@ class PostgresEngine(Engine):
     crash of it.
     """
 
-    def __init__(self, common: Common, url: PostgresqlUrl, storage: str) -> None:
+    def __init__(self, common: Common, url: PostgresqlUrl, storage: str, outage: Outage) -> None:
         super().__init__(common)
         self._url = url
+        self._outage = outage
         self._parameters = _with_defaults(url, common.timeout)
+        self._patience = max(_LEAST_SILENCE, _SILENCE * common.timeout)
         self._storage = storage
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._name: str | None = None  # of the connection, once it has its row
         self._number = 0
         self._contended = False  # whether the job's last attempt met another transaction
@@ -109,7 +116,8 @@ class PostgresEngine(Engine):
         for job in jobs:
             self._contended = False
             try:
-                job.value = self._persist(partial(steps[job.kind], job))
+                self._refuse_late(job)
+                job.value = self._persist(partial(steps[job.kind], job), job.submitted)
             except WorkFailed as failed:
                 job.error = failed.error
             except BaseException as error:
@@ -126,8 +134,17 @@ class PostgresEngine(Engine):
 
     # --- jobs --------------------------------------------------------------------------------
 
-    def _prepare(self, _: Job, connection: _Connection) -> None:
+    def _refuse_late(self, job: Job) -> None:
+        """Attempt nothing for a job whose time went by in line, if the server is away: where it
+        does not even refuse, each attempt takes as long again.
+        """
+        cause = self._outage.seen_since(job.submitted)
+        if cause is not None and time.monotonic() > job.submitted + self.common.timeout:
+            raise lost(self._url.label) from cause
+
+    def _prepare(self, _: Job, connection: Connection) -> None:
         _refuse_unfit(connection)
+        connection.patience = math.inf  # a migration takes its time
         connection.execute("BEGIN")
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_PREPARING,))
         # Asked first: IF NOT EXISTS takes the right to make schemas also where there is one.
@@ -141,16 +158,17 @@ class PostgresEngine(Engine):
 
         prepare(execute, common.dialect, common.schema, common.fault_point)
         connection.execute("COMMIT")
+        connection.patience = self._patience
 
-    def _read(self, job: Job, connection: _Connection) -> Any:
+    def _read(self, job: Job, connection: Connection) -> Any:
         connection.execute(_BEGIN_READ)
         return call_work(job, SqlReader(_executing(connection), self.common.tables))
 
-    def _version(self, _: Job, connection: _Connection) -> str:
+    def _version(self, _: Job, connection: Connection) -> str:
         found = connection.execute(_OTHERS, (self._storage,)).fetchone()
         return str(found[0] or "") if found else ""
 
-    def _transact(self, job: Job, connection: _Connection) -> Any:
+    def _transact(self, job: Job, connection: Connection) -> Any:
         fault_point = self.common.fault_point
         fault_point(FaultPoint.BEFORE_BEGIN)
         if self._contended:
@@ -167,7 +185,7 @@ class PostgresEngine(Engine):
             job.changes = tx.changes
         return result
 
-    def _begin(self, connection: _Connection) -> None:
+    def _begin(self, connection: Connection) -> None:
         """Begin a transaction that commits under the next number; one round trip."""
         if self._name is None:
             self._enrol(connection)
@@ -178,7 +196,7 @@ class PostgresEngine(Engine):
             self._drop()
             raise Again(lost(self._url.label))
 
-    def _commit(self, connection: _Connection) -> None:
+    def _commit(self, connection: Connection) -> None:
         """Commit; find out what has happened if the connection breaks meanwhile.
 
         Raises:
@@ -196,7 +214,7 @@ class PostgresEngine(Engine):
                 raise Again(lost(self._url.label)) from error
 
     def _ask(self, name: str | None, cause: psycopg.Error) -> int:
-        def ask(connection: _Connection) -> Any:
+        def ask(connection: Connection) -> Any:
             return connection.execute(_ASK, (name,)).fetchone()
 
         try:
@@ -213,10 +231,10 @@ class PostgresEngine(Engine):
 
     # --- the connection ----------------------------------------------------------------------
 
-    def _persist(self, step: Callable[[_Connection], _T]) -> _T:
-        return self.common.persist(self._attempt, step)
+    def _persist(self, step: Callable[[Connection], _T], since: float | None = None) -> _T:
+        return self.common.persist(self._attempt, step, since=since)
 
-    def _attempt(self, step: Callable[[_Connection], _T]) -> _T:
+    def _attempt(self, step: Callable[[Connection], _T]) -> _T:
         """Run a step; what the driver raises becomes an error of ours. Leaves no transaction open.
 
         Raises:
@@ -232,6 +250,8 @@ class PostgresEngine(Engine):
         except psycopg.Error as error:
             problem = translated(error, self._url.label)
             self._contended = isinstance(problem, Again) and problem.soon
+            if isinstance(problem, Again) and not problem.soon:
+                self._outage.notice(error)
             raise problem from error
 
     def _roll_back(self) -> None:
@@ -239,17 +259,24 @@ class PostgresEngine(Engine):
         if connection is None:
             return
         if not connection.closed and connection.pgconn.transaction_status != _IDLE:
-            # Past the driver, which would have all statements prepared again after this one.
-            connection.pgconn.exec_(b"ROLLBACK")
+            connection.clear_up(b"ROLLBACK")
         if not connection.closed and self._lined_up:
-            connection.pgconn.exec_(b"SELECT pg_advisory_unlock_all()")
+            connection.clear_up(b"SELECT pg_advisory_unlock_all()")
             self._lined_up = False
         if connection.closed or connection.pgconn.transaction_status != _IDLE:
             self._drop()
 
-    def _connect(self) -> _Connection:
-        connection = psycopg.connect(conninfo.make_conninfo(**self._parameters), autocommit=True)
+    def _connect(self) -> Connection:
+        parameters = conninfo.make_conninfo(**self._parameters)
         try:
+            connection = Connection.connect(parameters, autocommit=True)
+        except psycopg.Error as error:
+            # Its traceback holds what the driver has tried, and so the socket of an attempt that
+            # took too long: for as long as a caller, or a log, keeps the error.
+            raise error.with_traceback(None) from None
+        self._outage.is_over()
+        try:
+            connection.patience = self._patience
             settings = _SETTINGS.format(lock_timeout=math.ceil(self.common.timeout * 1000))
             connection.execute(settings)
             connection.prepared_max = 1000
@@ -260,7 +287,7 @@ class PostgresEngine(Engine):
             raise
         return connection
 
-    def _enrol(self, connection: _Connection) -> None:
+    def _enrol(self, connection: Connection) -> None:
         """Give the connection its row in ``commits``, and clear away those that were left."""
         name = uuid.uuid4().hex
         connection.execute(_FORGET, (time.time() - _FORGOTTEN,))
@@ -284,11 +311,12 @@ def postgresql_storage(
     """Return the storage in a PostgreSQL database; see ``open_storage``."""
     common = Common.of(schema, POSTGRESQL, timeout, fault_point)
     name = uuid.uuid4().hex
-    engines = [PostgresEngine(common, url, name) for _ in range(_CONNECTIONS)]
+    outage = Outage()
+    engines = [PostgresEngine(common, url, name, outage) for _ in range(_CONNECTIONS)]
     return SqlStorage(url.label, common, engines)
 
 
-def _executing(connection: _Connection) -> Execute:
+def _executing(connection: Connection) -> Execute:
     """Return what runs the statements of one transaction."""
     cursor = connection.cursor(binary=True)
 
@@ -322,7 +350,7 @@ def _with_defaults(url: PostgresqlUrl, timeout: float) -> dict[str, Any]:
     }
 
 
-def _refuse_unfit(connection: _Connection) -> None:
+def _refuse_unfit(connection: Connection) -> None:
     version = connection.info.server_version // 10_000
     if version < _OLDEST_SERVER:
         raise ConfigurationError(
