@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from state_services import State, running_state
 
+from snakepit.testing import until
 from snakepit_grpc_bridge.errors import OutcomeUnknown, StorageUnavailable
 from snakepit_grpc_bridge.sessions.rows import SESSIONS
 from snakepit_grpc_bridge.storage import Transaction
@@ -212,7 +213,16 @@ async def test_a_write_without_an_answer_is_told_to_those_who_watch(
 ) -> None:
     async with running_state() as state:
         await state.variables.put("s", "n", 0)
+        looks: list[str] = []
+
+        async def look() -> str:
+            looks.append("the same as ever")
+            return looks[0]
+
+        monkeypatch.setattr(state.storage, "foreign_version", look)
         watch = await state.variables.watch("s", "n", initial=False)
+        # When it looks a second time for what others have written, it has seen all there was.
+        await until(lambda: len(looks) == 2, "it looks again")
         lose_the_next_answer(state, monkeypatch)
         with pytest.raises(OutcomeUnknown):
             await state.variables.put("s", "n", 1)
