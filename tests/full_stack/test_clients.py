@@ -17,6 +17,7 @@ import pytest
 
 import dspex
 from dspex.errors import ConfigurationError, ModelNotFound, PoolClosed
+from snakepit import Health
 from snakepit_grpc_bridge.testing import ScriptedModel
 
 PARIS = ScriptedModel(matches={"": {"answer": "Paris"}})
@@ -49,6 +50,14 @@ async def test_the_asynchronous_client_does_the_same() -> None:
             await client.ask("?", timeout=0)
     with pytest.raises(PoolClosed):
         await client.ask("?")
+
+
+def test_both_clients_tell_their_health_closed_ones_too() -> None:
+    behind = dspex.AsyncClient(model=PARIS, workers=1)
+    assert (behind.health().live, behind.health().ready) == (True, False)  # not opened yet
+    with dspex.Client(model=PARIS, workers=1) as client:
+        assert client.health() == Health(live=True, ready=True)
+    assert client.health() == Health(False, False, ("programs: the pool is closed",))
 
 
 async def test_many_calls_of_one_client_run_side_by_side() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from snakepit import Health
 from snakepit.errors import CallTimeout, ConfigurationError, PoolClosed, WorkerLost
 from snakepit_grpc_bridge import Platform, Settings
 from snakepit_grpc_bridge.errors import (
@@ -415,6 +416,21 @@ async def test_a_cancelled_call_closes_its_temporary_session() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert [session.id for session in await platform.sessions.list()] == ["global"]
+
+
+async def test_health_is_that_of_both_pools() -> None:
+    platform = Platform(Settings(model="openai/none", api_base="http://127.0.0.1:9", workers=1))
+    assert platform.health().live
+    assert [why.partition(":")[0] for why in platform.health().reasons] == ["programs", "lm"]
+    async with platform:
+        assert platform.health() == Health(live=True, ready=True)
+        engine = platform.lm.pool
+        assert engine is not None
+        await engine.aclose()
+        one_is_closed = platform.health()
+        assert (one_is_closed.live, one_is_closed.ready) == (False, False)
+        assert [why.partition(":")[0] for why in one_is_closed.reasons] == ["lm"]
+    assert not platform.health().live
 
 
 async def test_a_platform_is_entered_once_and_closes_twice() -> None:

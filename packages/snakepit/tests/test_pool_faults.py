@@ -170,7 +170,7 @@ async def test_1_a_death_in_a_host_call_cancels_the_host_function() -> None:
         ("pool_worker:Dies", "exited with 5", None),
         ("pool_worker:Bare", "no commands", ConfigurationError),
         ("pool_worker:Missing", "no class", ConfigurationError),
-        ("no_such_module:Worker", "no_such_module", ImportError),
+        ("no_such_module:Worker", "no_such_module.*this process's sys.path", ImportError),
     ],
 )
 @pytest.mark.parametrize("start", ["template", "spawn"])
@@ -188,9 +188,22 @@ async def test_2_a_start_that_fails_says_why_and_leaves_nothing(
         assert "dying early" in str(failure.details["last_output"])
 
 
+@pytest.mark.parametrize("start", ["template", "spawn"])
+async def test_2_another_interpreter_that_lacks_the_module_says_where_it_looks(start: Any) -> None:
+    elsewhere = [path for path in sys.path if path != str(Path(__file__).parent)]
+    env = {"PYTHONPATH": os.pathsep.join(elsewhere)}
+    adapter = PythonAdapter(WORKER, start=start, python=sys.executable, env=env)
+    with pytest.raises(PoolStartFailed, match=r"'pool_worker'.* its own sys\.path.*PYTHONPATH"):
+        await Pool(adapter, size=1).start()
+
+
 def test_2_a_missing_interpreter_fails_before_anything_is_started(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no executable"):
         PythonAdapter(WORKER, python=tmp_path / "python")
+    with pytest.raises(ConfigurationError, match="no executable"):  # a folder can be "executed"
+        PythonAdapter(WORKER, python=tmp_path)
+    with pytest.raises(ConfigurationError, match=r"no text.*package\.module:Class"):
+        PythonAdapter(Pool)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match=r"package\.module:Class"):
         PythonAdapter("no colon")
 

@@ -80,7 +80,7 @@ BAD = [
     ([len], "args[0]", "builtin"),
     ([Client], "args[0]", "type"),
     ([iter([])], "args[0]", "iterator"),
-    ({"g": (n for n in [1])}, "args.g", "generator"),
+    ({"g": (n for n in [1])}, "args.g", "one by one, with call_host_stream"),
     ([NO_NUMBERS], "args[0]", "dtype object"),
     ([np.array([("a", None)], [("n", "U1"), ("o", "O")])], "args[0]", "no plain bytes"),
     ([np.ma.masked_array([1], [True])], "args[0]", "MaskedArray"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self, Unpack
 
-from dspex.errors import ConfigurationError
+from dspex.errors import ConfigurationError, PoolClosed
 from dspex.face import Workspace, sync
 from dspex.prediction import Prediction
 from dspex.sessions import (
@@ -18,6 +19,7 @@ from dspex.sessions import (
 )
 from dspex.tools import ToolDecorator, ToolSpec
 from dspex.workspace import MISSING, AsyncWorkspace, Signature, Timeout
+from snakepit import Health
 from snakepit.loop_thread import LoopThread
 from snakepit_grpc_bridge import Platform, Settings
 from snakepit_grpc_bridge.sessions import SessionOptions
@@ -104,6 +106,17 @@ class AsyncClient(AsyncWorkspace, ToolDecorator):
         """The platform below, for what has no method here."""
         return self._below
 
+    def health(self) -> Health:
+        """Whether programs can run and reach the model, for the probes of what runs this process:
+        `live` is False when only a new client helps, `ready` is True when it takes calls, `reasons`
+        say why not. Whether a provider answers shows with a call alone.
+
+        Example:
+            >>> client.health()
+            Health(live=True, ready=True, reasons=())
+        """
+        return self._below.health()
+
     @property
     def _session_id(self) -> None:
         return None
@@ -150,7 +163,12 @@ class AsyncClient(AsyncWorkspace, ToolDecorator):
         return AsyncSession(self, session.id)
 
     async def stop_session(self, session: HasId | str) -> bool:
-        """Close a session, its variables, tools and instances; say whether it was open."""
+        """Close a session, its variables, tools and instances; say whether it was open.
+
+        Example:
+            >>> client.stop_session("order-17")
+            False
+        """
         return await self.platform.sessions.close(_id_of(session))
 
     @asynccontextmanager
@@ -176,11 +194,24 @@ class AsyncClient(AsyncWorkspace, ToolDecorator):
 
         Raises:
             SessionNotFound: the session is closed or was never started.
+
+        Example:
+            >>> with client.start_session() as session:
+            ...     inputs = {"country": "Italy"}
+            ...     client.predict_with_session(session.id, "country -> capital", inputs).capital
+            'Rome'
         """
         return await self._in(session).predict(signature, inputs, config=config, timeout=timeout)
 
     async def set_session_variable(self, session: HasId | str, name: str, value: Any) -> None:
-        """Set a variable of a session, creating it if it is new."""
+        """Set a variable of a session, creating it if it is new.
+
+        Example:
+            >>> with client.start_session() as session:
+            ...     client.set_session_variable(session.id, "limit", 3)
+            ...     client.get_session_variable(session.id, "limit")
+            3
+        """
         await self._in(session).set_variable(name, value)
 
     async def get_session_variable(
@@ -256,6 +287,12 @@ class Client(Workspace):
         """Whether the client is closed."""
         return not self._finalizer.alive
 
+    def health(self) -> Health:
+        """As `AsyncClient.health`; of a closed client, too."""
+        with contextlib.suppress(PoolClosed):
+            return self._loop.run(_health_of(self._behind))
+        return self._behind.health()
+
     predict_with_session = sync(AsyncClient.predict_with_session)
     set_session_variable = sync(AsyncClient.set_session_variable)
     get_session_variable = sync(AsyncClient.get_session_variable)
@@ -266,19 +303,49 @@ class Client(Workspace):
     def start_session(
         self, session_id: str | None = None, /, **options: Unpack[SessionOptions]
     ) -> Session:
-        """As `AsyncClient.start_session`; the handle is usable with `with`, too."""
+        """Start a session and return its handle, also usable with `with`, which closes it.
+
+        The options and errors are those of `AsyncClient.start_session`: `metadata`, `ttl`,
+        `affinity`, `concurrency`, `isolation` and `quotas`.
+
+        Example:
+            >>> with client.start_session(metadata={"user": "ada"}, ttl=600) as session:
+            ...     session.set_variable("limit", 3)
+            ...     session.list_variables()
+            {'limit': 3}
+        """
         return self._session(self._behind.start_session(session_id, **options))
 
     def find_session(self, session_id: str) -> Session:
-        """As `AsyncClient.find_session`."""
+        """The handle of a session that is open, such as one that a durable storage has kept.
+
+        Raises:
+            SessionNotFound, SessionExpired: it is not open.
+
+        Example:
+            >>> session = client.start_session("order-17")
+            >>> client.find_session("order-17")
+            <Session order-17>
+            >>> session.close()
+        """
         return self._session(self._behind.find_session(session_id))
 
     def temp_session(self) -> Session:
-        """Start a temporary session, for a `with` block that closes it when it ends."""
+        """Start a temporary session, for a `with` block that closes it when it ends.
+
+        Example:
+            >>> with client.temp_session() as session:
+            ...     dspex.is_temp_session(session.id)
+            True
+        """
         return self._session(self._behind.start_temp_session())
 
     def _session(self, starting: Coroutine[Any, Any, AsyncSession]) -> Session:
         return Session(self._loop.run(starting), self._loop)
+
+
+async def _health_of(client: AsyncClient) -> Health:
+    return client.health()
 
 
 def _shut_down(behind: AsyncClient, loop: LoopThread) -> None:

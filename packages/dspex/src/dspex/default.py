@@ -85,7 +85,12 @@ tool = _default.tool
 
 
 def default_client() -> Client:
-    """Return the client that the module-level functions use, after starting it if need be."""
+    """Return the client that the module-level functions use, after starting it if need be.
+
+    Example:
+        >>> dspex.default_client().health().ready
+        True
+    """
     return _default.get()
 
 

@@ -89,7 +89,13 @@ class AsyncWorkspace(ABC):
         config: Mapping[str, Any] | None = None,
         timeout: Timeout = None,
     ) -> Prediction:
-        """Run `dspy.ChainOfThought(signature)`: as `predict`, with an output field `reasoning`."""
+        """Run `dspy.ChainOfThought(signature)`: as `predict`, with an output field `reasoning`.
+
+        Example:
+            >>> result = client.chain_of_thought("question -> answer", {"question": "2 + 2?"})
+            >>> sorted(result)
+            ['answer', 'reasoning']
+        """
         return await self._run(
             "chain_of_thought", signature, inputs, config=config, timeout=timeout
         )
@@ -166,6 +172,11 @@ class AsyncWorkspace(ABC):
 
         Raises:
             ValidationFailed: `max_length` is not a whole number above zero.
+
+        Example:
+            >>> text = "The parcel came late, but the staff were friendly and helped at once."
+            >>> len(client.summarize(text, max_length=10).split()) <= 10
+            True
         """
         return await self._drive(patterns.summarize(text, max_length=max_length), timeout)
 
@@ -190,13 +201,23 @@ class AsyncWorkspace(ABC):
     async def generate(
         self, prompt: str, *, style: str = "natural", length: int = 150, timeout: Timeout = None
     ) -> str:
-        """Write text for a prompt, of at most `length` words (kept as in `summarize`)."""
+        """Write text for a prompt, of at most `length` words (kept as in `summarize`).
+
+        Example:
+            >>> len(client.generate("A river", style="poetic", length=8).split()) <= 8
+            True
+        """
         return await self._drive(patterns.generate(prompt, style=style, length=length), timeout)
 
     async def answer_with_context(
         self, question: str, context: str, *, timeout: Timeout = None
     ) -> Answer:
-        """Answer a question from what `context` says."""
+        """Answer a question from what `context` says.
+
+        Example:
+            >>> client.answer_with_context("Where did Ada live?", "Ada lived in London.")
+            'London'
+        """
         return await self._drive(patterns.answer_with_context(question, context), timeout)
 
     # --- variables -----------------------------------------------------------------------------
@@ -207,6 +228,11 @@ class AsyncWorkspace(ABC):
         A client's variables are global: every session sees them unless it has its own of that
         name. `temperature`, `max_tokens`, `top_p` and names that begin with `ml_` are options of
         the language model for the programs of the session.
+
+        Example:
+            >>> client.set_variable("temperature", 0.2)
+            >>> client.get_variable("temperature")
+            0.2
         """
         await self.platform.variables.put(self._home, name, value)
 
@@ -244,18 +270,33 @@ class AsyncWorkspace(ABC):
 
         Raises:
             VariableNotFound: there is none, and no default was given.
+
+        Example:
+            >>> client.get_variable("limit", 10)
+            10
         """
         return await self.platform.variables.get(
             self._home, name, *(() if default is MISSING else (default,))
         )
 
     async def list_variables(self) -> dict[str, Any]:
-        """Return every variable that can be read here, by name: a session's own and the global."""
+        """Return every variable that can be read here, by name: a session's own and the global.
+
+        Example:
+            >>> client.set_variable("limit", 10)
+            >>> client.list_variables()
+            {'limit': 10}
+        """
         listed = await self.platform.variables.list(self._home, include_global=True)
         return {variable.name: variable.value for variable in listed}
 
     async def delete_variable(self, name: str) -> bool:
-        """Delete a variable of this workspace's own; say whether there was one."""
+        """Delete a variable of this workspace's own; say whether there was one.
+
+        Example:
+            >>> client.delete_variable("limit")
+            False
+        """
         return await self.platform.variables.delete(self._home, name)
 
     async def read_variables_as(self, model: type[T]) -> T:
@@ -282,6 +323,15 @@ class AsyncWorkspace(ABC):
 
         Raises:
             ValidationFailed: it is neither, or a value does not fit its variable.
+
+        Example:
+            >>> from dataclasses import dataclass
+            >>> @dataclass
+            ... class Search:
+            ...     query: str
+            >>> client.write_variables_from(Search("snakes"))
+            >>> client.get_variable("query")
+            'snakes'
         """
         await self.platform.variables.write_from(self._home, instance)
 
@@ -330,6 +380,13 @@ class AsyncWorkspace(ABC):
         Raises:
             DuplicateTool: there is one of that name; pass `replace=True`.
             ValidationFailed: the name is no valid one, or the function can't be called with names.
+
+        Example:
+            >>> def stock(item: str) -> int:
+            ...     return {"apple": 3}[item]
+            >>> client.register_tool("stock", stock)
+            >>> client.call_tool("stock", {"item": "apple"})
+            3
         """
         await self.platform.tools.register(name, function, session_id=self._home, **options)
 
@@ -345,6 +402,11 @@ class AsyncWorkspace(ABC):
             NotAllowed: the path is outside `import_allow`.
             ValidationFailed: there is no such function.
             DuplicateTool: there is a tool of that name.
+
+        Example:
+            >>> client.register_python_function("plain", "dspy.evaluate:normalize_text")
+            >>> client.call_tool("plain", {"s": "The Eiffel Tower!"})
+            'eiffel tower'
         """
         await self.platform.tools.register_python_function(
             name, path, session_id=self._home, **options
@@ -354,11 +416,22 @@ class AsyncWorkspace(ABC):
         await self.register_tool(spec.name, spec.function, **spec.options)
 
     async def unregister_tool(self, name: str) -> bool:
-        """Remove a tool; say whether there was one."""
+        """Remove a tool; say whether there was one.
+
+        Example:
+            >>> client.unregister_tool("stock")
+            False
+        """
         return await self.platform.tools.unregister(name, session_id=self._home)
 
     async def list_tools(self) -> list[str]:
-        """Return the names of the tools that programs of this workspace can call."""
+        """Return the names of the tools that programs of this workspace can call.
+
+        Example:
+            >>> client.register_tool("now", lambda: "noon")
+            >>> client.list_tools()
+            ['now']
+        """
         return [tool.name for tool in await self.platform.tools.list(session_id=self._home)]
 
     async def call_tool(self, name: str, parameters: Mapping[str, Any] | None = None) -> Any:
@@ -369,6 +442,11 @@ class AsyncWorkspace(ABC):
             ValidationFailed: a parameter is missing or unknown; the tool did not run.
             ToolExecutionFailed: the tool raised; its error is the cause.
             StreamingNotSupported: it gives its items one by one: `platform.tools.stream`.
+
+        Example:
+            >>> client.register_tool("now", lambda: "noon")
+            >>> client.call_tool("now")
+            'noon'
         """
         return await self.platform.tools.call(name, parameters, self._home)
 

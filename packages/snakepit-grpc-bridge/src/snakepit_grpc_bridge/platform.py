@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-from snakepit import Pool, PythonAdapter
+from snakepit import Health, Pool, PythonAdapter
 from snakepit.errors import ConfigurationError, PoolClosed, PoolStartFailed
 from snakepit_grpc_bridge.dspy.host import DspyService
 from snakepit_grpc_bridge.errors import BridgeError
@@ -112,6 +112,24 @@ class Platform:
     def pool(self) -> Pool:
         """The pool of the workers that sessions share, for its ``stats()`` and ``workers()``."""
         return self._pools.shared
+
+    def health(self) -> Health:
+        """Whether programs can run and reach the model; for the probes of what runs this process.
+
+        It is the health of two pools together, that of the programs and that of the model; each
+        reason begins with the name of its pool. Not seen: whether a provider or a database answers.
+
+        Example::
+
+            status = 200 if platform.health().ready else 503
+        """
+        pools = [pool for pool in (self.pool, self.lm.pool) if pool is not None]
+        found = {pool.name: pool.health() for pool in pools}
+        return Health(
+            live=all(health.live for health in found.values()),
+            ready=all(health.ready for health in found.values()),
+            reasons=tuple(f"{n}: {why}" for n, health in found.items() for why in health.reasons),
+        )
 
     async def start(self) -> None:
         """Start everything; what ``async with`` does on entering.

@@ -1,7 +1,34 @@
 """Supervised worker processes for Python code.
 
 A pool runs the commands of a class in worker processes, with sessions, streams, and deadlines that
-stop work; a worker's death costs only the calls it had. See README.md for a first program.
+stop work; a worker's death costs only the calls it had. Begin with :class:`Pool` and
+:class:`PythonAdapter`; ``snakepit.errors`` holds what can go wrong, ``snakepit.testing`` is for
+tests.
+
+Example: the class lives in a file that the workers import, here ``greeter.py`` ::
+
+    import snakepit
+
+
+    class Greeter:
+        @snakepit.command
+        def greet(self, name: str) -> str:
+            return f"Hello, {name}!"
+
+and the program names it::
+
+    import asyncio
+
+    from snakepit import Pool, PythonAdapter
+
+
+    async def main() -> None:
+        async with Pool(PythonAdapter("greeter:Greeter"), size=2) as pool:
+            print(await pool.execute("greet", {"name": "Ada"}, timeout=5.0))
+
+
+    if __name__ == "__main__":
+        asyncio.run(main())
 """
 
 from __future__ import annotations
@@ -122,3 +149,7 @@ if not TYPE_CHECKING:  # or else a type checker would accept any name
         value = getattr(import_module(f"{__name__}.{home}"), name)
         globals()[name] = value
         return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

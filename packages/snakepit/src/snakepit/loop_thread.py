@@ -63,6 +63,17 @@ class LoopThread:
     Args:
         name: the thread's name.
         owner: what the owner is called in errors, such as "client".
+
+    Example: a pool for a program without an event loop::
+
+        loop = LoopThread("pool", owner="pool")
+        pool = Pool(PythonAdapter("greeter:Greeter"), size=2)
+        loop.run(pool.start())
+        try:
+            print(loop.run(pool.execute("greet", {"name": "Ada"})))
+        finally:
+            loop.run(pool.aclose())
+            loop.stop()
     """
 
     def __init__(self, name: str, *, owner: str) -> None:

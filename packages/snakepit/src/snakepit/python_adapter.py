@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 from snakepit._logs import steady_logger
@@ -277,9 +278,10 @@ def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 def _executable(python: str | os.PathLike[str]) -> str:
     path = os.fspath(python)
-    if not os.access(path, os.X_OK):
+    if not (Path(path).is_file() and os.access(path, os.X_OK)):
         raise ConfigurationError(
-            f"python={path!r} is no executable file; give the path of an interpreter",
+            f"python={path!r} is no executable file; give the path of an interpreter, such as "
+            "'.venv/bin/python'",
             details={"python": path},
         )
     # Not resolved: a virtual environment's interpreter is a link, and finds its packages by its own

@@ -47,6 +47,7 @@ from snakepit.wire.messages import (
     value_frame,
 )
 from snakepit.worker.batches import Batch, read_batches
+from snakepit.worker.target import advice_on
 
 logger = steady_logger("snakepit.worker")
 # Reading an enumeration's member takes ten times as long as reading a name.
@@ -259,9 +260,12 @@ class WorkerProcess:
         starts = (call.started_at for call in self._calls.values() if call.started_at is not None)
         return min(starts, default=0.0)
 
-    def _fail_start(self, what: str, cause: Exception, details: Mapping[str, Any]) -> None:
+    def _fail_start(
+        self, what: str, cause: Exception, details: Mapping[str, Any], advice: str = ""
+    ) -> None:
         if not self._ready.done():
-            failure = WorkerStartFailed(f"worker {self.worker_id} {what}: {cause}", details=details)
+            message = f"worker {self.worker_id} {what}: {cause}{advice}"
+            failure = WorkerStartFailed(message, details=details)
             failure.__cause__ = cause
             self._ready.set_exception(failure)
 
@@ -474,7 +478,8 @@ class WorkerProcess:
     def _on_failed(self, frame: Frame) -> None:
         cause = error_from_wire(read_mapping(frame))
         details = {"worker_id": self.worker_id, "last_output": self._output.text()}
-        self._fail_start("could not create its object", cause, details)
+        advice = advice_on(cause, host_path=self._config.sys_path is not None)
+        self._fail_start("could not create its object", cause, details, advice)
 
     def _on_control_frame(self, frame: Frame) -> None:
         if frame.type == FrameType.RECALLED:

@@ -19,6 +19,7 @@ from snakepit.processes.spec import ProcessSpec
 from snakepit.processes.tree import ExitReport, ProcessTree, wait_for_report
 from snakepit.telemetry import bus
 from snakepit.version import __version__
+from snakepit.worker.target import advice_on
 
 # Seconds that a template may leave all who ask without an answer; then it is frozen.
 _FORK_PATIENCE = 2.0
@@ -174,8 +175,7 @@ class TemplateProcess:
                 self._prepared.set_exception(UnsafeToFork("; ".join(message["reasons"])))
             case "refused":
                 cause = error_from_wire(message["error"])
-                absent = isinstance(cause, ModuleNotFoundError)
-                advice = "; workers look for modules in this process's sys.path" if absent else ""
+                advice = advice_on(cause, host_path=self._spec.python is None)
                 failure = WorkerStartFailed(
                     f"{self._spec.target} can't be imported and warmed up: {cause}{advice}"
                 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, IntEnum
@@ -97,6 +97,11 @@ def _to_wire_by_shape(value: Any) -> Any:
         return _native(fields)
     if arrays.is_array(value):
         return _array(value)
+    if isinstance(value, (Generator, AsyncGenerator)):
+        raise Refusal(
+            "is a generator, which does not travel between processes; send a list, or have the "
+            "worker take its items one by one, with call_host_stream"
+        )
     name = f"{type(value).__module__}.{type(value).__qualname__}"
     raise Refusal(
         f"is of the type {name}, which does not travel between processes; "

@@ -101,11 +101,23 @@ class CallContext:
             UnknownCommand: the host offers no such function.
             EncodeError: an argument can't travel.
             SnakepitError: what the host function raised; other exceptions arrive as RemoteError.
+
+        Example::
+
+            price = snakepit.current_call().call_host("price", {"item": "tea"})
         """
         return self._engine.call_host(self, name, args or {})
 
     def call_host_stream(self, name: str, args: Mapping[str, Any] | None = None) -> Iterator[Any]:
-        """The items of a generator function of the host. For sync commands; as ``call_host``."""
+        """The items of a generator function of the host. For sync commands; as ``call_host``.
+
+        This is how a worker takes a stream from its host: it asks for the next item when it wants
+        it.
+
+        Example::
+
+            total = sum(part.sum() for part in snakepit.current_call().call_host_stream("parts"))
+        """
         return self._engine.call_host_stream(self, name, args or {})
 
     async def acall_host(self, name: str, args: Mapping[str, Any] | None = None) -> Any:
@@ -133,6 +145,15 @@ def current_call() -> CallContext:
 
     Raises:
         NoCurrentCall: the code runs in no call.
+
+    Example::
+
+        class Fetcher:
+            @snakepit.command
+            def fetch(self, url: str) -> bytes:
+                left = snakepit.current_call().remaining()
+                with urllib.request.urlopen(url, timeout=left) as answer:
+                    return answer.read()
     """
     context = find_call()
     if context is None:

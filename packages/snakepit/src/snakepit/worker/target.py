@@ -47,6 +47,11 @@ def split_target(target: str) -> tuple[str, str]:
     Raises:
         ConfigurationError: the text has another form.
     """
+    if not isinstance(target, str):
+        raise ConfigurationError(
+            f"{target!r} is no text; name the class that the workers import, as in "
+            "'package.module:Class'"
+        )
     module, separator, name = target.partition(":")
     valid = separator and all(
         part.isidentifier() for part in [*module.split("."), *name.split(".")]
@@ -57,6 +62,20 @@ def split_target(target: str) -> tuple[str, str]:
             details={"target": target},
         )
     return module, name
+
+
+def advice_on(cause: BaseException, *, host_path: bool) -> str:
+    """What to do about a module that a worker did not find, to be put behind the error; empty for
+    another ``cause``. ``host_path``: whether workers search the host's ``sys.path``.
+    """
+    if not isinstance(cause, ModuleNotFoundError):
+        return ""
+    if host_path:
+        return "; workers look for modules in this process's sys.path"
+    return (
+        "; workers of another interpreter look in its own sys.path: install the module there, or "
+        "name its folder with env={'PYTHONPATH': ...}"
+    )
 
 
 def load_target(target: str) -> type:
