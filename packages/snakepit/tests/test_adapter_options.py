@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from snakepit import Pool, PythonAdapter
-from snakepit.errors import ConfigurationError, EncodeError, WorkerLost
+from snakepit.errors import ConfigurationError, EncodeError, PoolStartFailed, WorkerLost
 
 WORKER = "adapter_options_worker:Worker"
 PROGRAM = Path(__file__).with_name("adapter_options_worker.py")
@@ -71,3 +72,14 @@ def test_wrong_options_are_named() -> None:
         PythonAdapter("__main__:Sorter")
     with pytest.raises(ConfigurationError, match=r"start is 'terminal'.*'template' or 'spawn'"):
         PythonAdapter(WORKER, start=wrong)
+
+
+@pytest.mark.parametrize("start", ["template", "spawn"])
+async def test_another_interpreter_that_lacks_the_module_says_where_it_looks(
+    start: Any,
+) -> None:
+    elsewhere = [path for path in sys.path if path != str(Path(__file__).parent)]
+    env = {"PYTHONPATH": os.pathsep.join(elsewhere)}
+    adapter = PythonAdapter("pool_worker:Worker", start=start, python=sys.executable, env=env)
+    with pytest.raises(PoolStartFailed, match=r"'pool_worker'.* its own sys\.path.*PYTHONPATH"):
+        await Pool(adapter, size=1).start()
