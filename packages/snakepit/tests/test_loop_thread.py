@@ -70,6 +70,21 @@ def test_an_interrupt_cancels_the_call(loop: LoopThread) -> None:
     assert loop.run(forty_two()) == 42
 
 
+def test_a_late_call_keeps_its_own_timeout_error(
+    loop: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snakepit.loop_thread._INTERRUPTIBLE", 0.001)
+    release = threading.Event()
+
+    async def late() -> int:
+        await asyncio.to_thread(release.wait)
+        raise TimeoutError("of the work's own")
+
+    threading.Timer(0.05, release.set).start()
+    with pytest.raises(TimeoutError, match="of the work's own"):
+        loop.run(late())
+
+
 async def test_a_call_cancelled_before_it_began_never_runs() -> None:
     began: list[bool] = []
 

@@ -14,6 +14,9 @@ from typing import Any, Generic, TypeVar
 from snakepit.errors import ConfigurationError, PoolClosed
 
 T = TypeVar("T")
+# Seconds. A signal that comes just before a thread begins to wait is seen only when it has waited,
+# so Ctrl-C may take this long.
+_INTERRUPTIBLE = 0.5
 
 
 class _Call(Generic[T]):
@@ -103,7 +106,7 @@ class LoopThread:
             # An interrupt may come in the middle of this, too: it is the call that is cancelled,
             # whether or not it has begun.
             self._loop.call_soon_threadsafe(call.start)
-            return call.result.result()
+            return _outcome(call.result)
         finally:
             if not call.result.done():
                 self._loop.call_soon_threadsafe(call.cancel)
@@ -170,3 +173,11 @@ class LoopThread:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._loop.shutdown_asyncgens()
+
+
+def _outcome(result: concurrent.futures.Future[T]) -> T:
+    """Wait for a result, and let interrupts through meanwhile."""
+    while not result.done():
+        with contextlib.suppress(TimeoutError):
+            return result.result(_INTERRUPTIBLE)
+    return result.result()

@@ -75,9 +75,11 @@ class SupervisedPool(ABC):
 
     async def dump_stacks(self, worker_id: str) -> str:
         """The Python stacks of all threads of a worker, as text, whatever it does: also while it
-        runs a command, or C code that holds the interpreter's lock. The worker goes on undisturbed.
+        runs a command, or C code that holds the interpreter's lock. The worker goes on.
 
-        On Linux. Takes a few milliseconds.
+        On Linux. Takes a few milliseconds. The stacks are read without the interpreter's lock, so
+        code that enters and leaves hundreds of nested functions at that moment may crash: about one
+        dump in a hundred killed a worker that did nothing else.
 
         Raises:
             ConfigurationError: there is no such worker, or its adapter has no processes of Python.
