@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import shutil
 import sqlite3
 import stat
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from full_disks import can_mount
 from storage_hosts import result_of
 from storage_tables import ITEMS, SCHEMA, Item
 
@@ -263,14 +262,6 @@ async def test_a_limit_on_the_size_of_files(sqlite_url: str, path: Path) -> None
     assert said["kept"]
     assert said["again"] == "ok"
     assert integrity(path) == "ok"
-
-
-@functools.cache
-def can_mount() -> bool:
-    if shutil.which("unshare") is None:
-        return False
-    mount = ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]
-    return subprocess.run(mount, capture_output=True, timeout=10, check=False).returncode == 0
 
 
 @pytest.mark.slow
