@@ -19,12 +19,16 @@ _LONGEST: Final = 60.0
 
 
 class Activity:
-    """The uses of sessions that have not been written down, and the calls that sessions serve."""
+    """The uses of sessions that have not been written down, and the calls that sessions serve.
+
+    Attributes:
+        calls: how many calls run of each session that serves any.
+    """
 
     def __init__(self) -> None:
         self._noted: dict[str, float] = {}
         self._due: dict[str, float] = {}
-        self._calls: dict[str, int] = {}
+        self.calls: dict[str, int] = {}
 
     def note(self, session_id: str, ttl: float | None, now: float) -> float | None:
         """A session was used; when that has to be written down, if it is the first use to be."""
@@ -47,7 +51,7 @@ class Activity:
     def to_write(self, now: float) -> dict[str, float]:
         """The uses to write down, by session; a session that serves a call is used ``now``."""
         self._due.clear()
-        return self._noted | dict.fromkeys(self._calls, now)
+        return self._noted | dict.fromkeys(self.calls, now)
 
     def written(self, uses: Iterable[tuple[str, float]]) -> None:
         """These are written down. Until then they are known from here, or a session could seem to
@@ -66,14 +70,10 @@ class Activity:
 
     def enter(self, session_id: str) -> None:
         """A call of the session begins; while any runs the session does not expire."""
-        self._calls[session_id] = self._calls.get(session_id, 0) + 1
+        self.calls[session_id] = self.calls.get(session_id, 0) + 1
 
     def leave(self, session_id: str) -> None:
         """A call of the session has ended."""
-        self._calls[session_id] -= 1
-        if not self._calls[session_id]:
-            del self._calls[session_id]
-
-    def serves(self, session_id: str) -> bool:
-        """Whether calls of the session run."""
-        return session_id in self._calls
+        self.calls[session_id] -= 1
+        if not self.calls[session_id]:
+            del self.calls[session_id]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -105,10 +106,9 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """What does not change of a session. ``incarnation`` tells it from earlier ones of its id."""
+    """What does not change of a session."""
 
     id: str
-    incarnation: str
     created: float
     affinity: str
     concurrency: int
@@ -123,13 +123,15 @@ class SessionRow:
 
 @dataclass(frozen=True, slots=True)
 class UseRow:
-    """What changes with the use of a session, so it is kept small.
+    """What changes with the use of a session, and what its calls ask for. It is kept small.
 
-    ``ended`` is when it expired: then all else of it is gone. ``revision`` grows with each change
-    of what it holds. ``variables``, ``bytes`` and ``tools`` are what of its quotas is taken.
+    ``incarnation`` tells the session from earlier ones of its id. ``ended`` is when it expired:
+    then all else of it is gone. ``revision`` grows with each change of what it holds.
+    ``variables``, ``bytes`` and ``tools`` are what of its quotas is taken.
     """
 
     session_id: str
+    incarnation: str
     last_used: float
     ttl: float | None
     expires: float | None
@@ -151,6 +153,7 @@ class UseRow:
         # Each write of a variable makes one: dataclasses.replace() takes several times as long.
         return UseRow(
             used.session_id,
+            used.incarnation,
             used.last_used,
             used.ttl,
             used.expires,
@@ -229,9 +232,10 @@ def plain_quotas(quotas: Quotas) -> dict[str, int]:
 def new_use(row: SessionRow, ttl: float | None) -> UseRow:
     """The use of a session that begins."""
     expires = None if ttl is None else row.created + ttl
-    return UseRow(row.id, row.created, ttl, expires, None, 0, 0, 0, 0)
+    incarnation = secrets.token_hex(8)
+    return UseRow(row.id, incarnation, row.created, ttl, expires, None, 0, 0, 0, 0)
 
 
 def ended_use(use: UseRow, now: float) -> UseRow:
     """What is remembered of a session that has expired."""
-    return UseRow(use.session_id, use.last_used, use.ttl, None, now, use.revision, 0, 0, 0)
+    return dataclasses.replace(use, expires=None, ended=now, variables=0, bytes=0, tools=0)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import math
-import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -181,7 +180,6 @@ class SessionService:
         """
         row = SessionRow(
             id=generate_session_id() if session_id is None else check_session_id(session_id),
-            incarnation=secrets.token_hex(8),
             created=self._clock(),
             affinity=affinity_option(affinity),
             concurrency=whole_number("concurrency", concurrency),
@@ -306,10 +304,10 @@ class SessionService:
     def gate(self, session_id: str, *, writes: bool = False) -> Gate:
         """The way into a session, for a transaction that starts now, and perhaps ``writes``."""
         activity = self._activity
-        serves = type(session_id) is str and activity.serves(session_id)
+        serves = type(session_id) is str and session_id in activity.calls
         # While it serves calls it does not expire, and its id was checked with the first of them.
         last_used = None if serves else activity.last_used(check_session_id(session_id))
-        temporary = self._temporary.get(session_id)
+        temporary = self._temporary.get(session_id) if self._temporary else None
         if writes and temporary is not None:
             self._perhaps_stored.add(session_id)
         return _new_gate(Gate, (session_id, self._clock(), last_used, serves, temporary))
@@ -347,7 +345,7 @@ class SessionService:
             async with self._turns.take(session_id, row.concurrency, left) as waited:
                 if waited:
                     row, use = await self._enter_by(deadline, session_id)
-                await self.hold(session_id, row.incarnation)
+                await self.hold(session_id, use.incarnation)
                 yield session_of(row, use)
         finally:
             self._activity.leave(session_id)
@@ -476,8 +474,8 @@ class SessionService:
         if version == self._looked_at:
             return
         for session_id, incarnation in tuple(self._held.items()):
-            row = await self._storage.read(methodcaller("get", SESSIONS, session_id))
-            is_open = row is not None and row.incarnation == incarnation
+            use = await self._storage.read(methodcaller("get", SESSION_USE, session_id))
+            is_open = use is not None and use.ended is None and use.incarnation == incarnation
             if not is_open and session_id not in self._temporary:
                 await self._release(session_id, "another host")
         self._looked_at = version

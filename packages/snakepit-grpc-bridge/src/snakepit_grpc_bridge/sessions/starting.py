@@ -64,7 +64,6 @@ def new_temporary(now: float) -> Temporary:
 def _row(session_id: str, now: float, *, concurrency: int, quotas: Quotas) -> SessionRow:
     return SessionRow(
         id=session_id,
-        incarnation=secrets.token_hex(8),
         created=now,
         affinity="hint",
         concurrency=concurrency,

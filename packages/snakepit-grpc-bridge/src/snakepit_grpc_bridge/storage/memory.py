@@ -47,6 +47,7 @@ class _Rows:
 
     def __init__(self, table: Table[Any]) -> None:
         self.by_key: dict[Values, Any] = {}
+        self.has_text_keys = set(table.key_types) == {str}
         self._sorted = {name: SortedList() for name in table.orders}
         self._keys = self._sorted[None]
         self._indexes = [
@@ -120,9 +121,13 @@ class _Reader:
 
     def get(self, table: Table[_Row], *key: Any) -> _Row | None:
         rows = self._tables.get(table) or self._rows(table)
-        # Its parts' types tell 1 from 1.0 and True; the rest of a key that is found is right.
-        fits = tuple(map(type, key)) == table.key_types
-        found: _Row | None = rows.by_key.get(key) if fits else None
+        found: _Row | None = None
+        # No key that is not right is found, but that 1 equals 1.0 and True.
+        if rows.has_text_keys or tuple(map(type, key)) == table.key_types:
+            try:  # noqa: SIM105 - suppress() would take as long as the look
+                found = rows.by_key.get(key)
+            except TypeError:  # not hashable
+                pass
         if found is None:
             table.checked_key(key)
         return found

@@ -24,6 +24,11 @@ _MOST_GATHERED: Final = 200
 RETENTION: Final = 30 * 86_400.0
 
 
+#: A call that has ended: its session, tool and caller, when that was, how long it took and how it
+#: ended.
+_Noted = tuple[str, str, str | None, float, float, str]
+
+
 class AuditLog:
     """What tools were called when, by whom, and how it ended. For one event loop.
 
@@ -33,7 +38,7 @@ class AuditLog:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._gathered: list[tuple[str, int, str, str | None, float, float, str]] = []
+        self._gathered: list[_Noted] = []
         self._writing: asyncio.Task[None] | None = None
         self._full = asyncio.Event()
         # Of several hosts, none has the numbers of another: they begin with the time.
@@ -43,9 +48,8 @@ class AuditLog:
         self, tool: str, session_id: str, caller: str | None, duration: float, outcome: str
     ) -> None:
         """A call has ended."""
-        number, now = next(self._numbers), time.time()
         # Rows are made of them when they are written: that takes longer than the rest of this.
-        self._gathered.append((session_id, number, tool, caller, now - duration, duration, outcome))
+        self._gathered.append((session_id, tool, caller, time.time(), duration, outcome))
         if self._writing is None:
             self._writing = asyncio.create_task(self._write_soon())
         elif len(self._gathered) >= _MOST_GATHERED:
@@ -65,7 +69,8 @@ class AuditLog:
 
     async def flush(self) -> None:
         """Write down what was gathered."""
-        rows, self._gathered = [ToolCallRow(*each) for each in self._gathered], []
+        rows = list(map(_row, self._numbers, self._gathered))
+        self._gathered = []
 
         def work(tx: Transaction) -> None:
             for row in rows:
@@ -102,6 +107,11 @@ class AuditLog:
             await self.flush()
         except BridgeError as error:
             _log.warning("the records of %d calls of tools are lost: %s", count, error)
+
+
+def _row(number: int, noted: _Noted) -> ToolCallRow:
+    session_id, tool, caller, ended, duration, outcome = noted
+    return ToolCallRow(session_id, number, tool, caller, ended - duration, duration, outcome)
 
 
 def _shown(row: ToolCallRow) -> ToolCall:

@@ -78,7 +78,7 @@ class ToolRegistry:
         gate = self._sessions.gate(session_id, writes=True)
 
         def work(tx: Transaction) -> str:
-            use, record = gate.enter(tx), gate.record(tx)
+            use = gate.enter(tx)
             stored = tx.get(TOOLS, session_id, name)
             if (name in functions or stored is not None) and not replace:
                 raise _duplicate(name, session_id)
@@ -89,7 +89,7 @@ class ToolRegistry:
                 tx.put(TOOLS, _row_of(tool))
             difference = (tool.kind == "worker") - (stored is not None)
             gate.change(tx, use, Taken(tools=difference))
-            return record.incarnation
+            return use.incarnation
 
         await self._sessions.hold(session_id, await self._storage.transact(work))
         self._functions.get(session_id, {}).pop(name, None)
@@ -148,21 +148,18 @@ class ToolRegistry:
         shared = self._functions.get(GLOBAL_SESSION, {}).get(name)
         gate = self._sessions.gate(session_id)
 
-        has_own = session_id in self._functions
-
-        def work(tx: ReadTransaction) -> tuple[UseRow, str | None, ToolRow | None]:
+        def work(tx: ReadTransaction) -> tuple[UseRow, ToolRow | None]:
             use = gate.enter(tx)
-            incarnation = gate.record(tx).incarnation if has_own else None
             # Most sessions have no tools that are stored.
             row = tx.get(TOOLS, session_id, name) if use.tools else None
             if row is None and shared is None:
                 row = tx.get(TOOLS, GLOBAL_SESSION, name)
-            return use, incarnation, row
+            return use, row
 
-        use, incarnation, row = await self._storage.read(work)
+        use, row = await self._storage.read(work)
         self._sessions.note_use(use)
-        if incarnation is not None:  # perhaps of a session that another host has ended
-            await self._sessions.hold(session_id, incarnation)
+        if session_id in self._functions:  # perhaps of a session that another host has ended
+            await self._sessions.hold(session_id, use.incarnation)
             own = self._functions.get(session_id, {}).get(name)
             if own is not None:
                 return own
@@ -181,15 +178,15 @@ class ToolRegistry:
     async def _all(self, session_id: str) -> dict[str, Tool]:
         gate = self._sessions.gate(session_id)
 
-        def work(tx: ReadTransaction) -> tuple[UseRow, str, _Stored]:
-            use, record = gate.enter(tx), gate.record(tx)
+        def work(tx: ReadTransaction) -> tuple[UseRow, _Stored]:
+            use = gate.enter(tx)
             own = tx.scan(TOOLS.span(session_id))
-            return use, record.incarnation, _Stored(own, tx.scan(TOOLS.span(GLOBAL_SESSION)))
+            return use, _Stored(own, tx.scan(TOOLS.span(GLOBAL_SESSION)))
 
-        use, incarnation, stored = await self._storage.read(work)
+        use, stored = await self._storage.read(work)
         self._sessions.note_use(use)
         if session_id in self._functions:  # perhaps of a session that another host has ended
-            await self._sessions.hold(session_id, incarnation)
+            await self._sessions.hold(session_id, use.incarnation)
         shared = {row.name: self._shown(row) for row in stored.shared}
         own = {row.name: self._shown(row) for row in stored.own}
         return (

@@ -44,10 +44,12 @@ class _Recorded:
         self._audit = audit
         self._tool = tool
         self._session_id = session_id
-        self._worker_id = None if caller is None else caller.worker_id
+        self._worker_id: str | None = None
         self._telling: AbstractContextManager[None] | None = None
-        if caller is not None and not tool.idempotent:
-            caller.fence()  # it must not be done again by whoever repeats the caller's call
+        if caller is not None:
+            self._worker_id = caller.worker_id
+            if not tool.idempotent:
+                caller.fence()  # it must not be done again by whoever repeats the caller's call
         self._started = time.perf_counter()
 
     def __enter__(self) -> None:
@@ -65,11 +67,9 @@ class _Recorded:
         if self._telling is not None:
             self._telling.__exit__(kind, error, traceback)
         duration = time.perf_counter() - self._started
-        outcome = "ok" if error is None else "cancelled"
-        if isinstance(error, SnakepitError):
-            outcome = error.code
-            _log.debug("tool %r failed: %s", self._tool.name, outcome)
-        self._audit.note(self._tool.name, self._session_id, self._worker_id, duration, outcome)
+        tool = self._tool.name
+        outcome = "ok" if error is None else _failure(tool, error)
+        self._audit.note(tool, self._session_id, self._worker_id, duration, outcome)
 
 
 class ToolService:
@@ -300,6 +300,13 @@ class ToolService:
         self._runner.forget(tool.session_id, tool.name)
         _log.debug("tool %r registered in session %r", tool.name, tool.session_id)
         return tool
+
+
+def _failure(tool: str, error: BaseException) -> str:
+    if not isinstance(error, SnakepitError):
+        return "cancelled"
+    _log.debug("tool %r failed: %s", tool, error.code)
+    return error.code
 
 
 def _request(tool: Tool, given: dict[str, Any], state: Any) -> dict[str, Any]:

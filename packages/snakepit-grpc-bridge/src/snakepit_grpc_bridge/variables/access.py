@@ -136,7 +136,7 @@ class VariableAccess:
                     f"the secret {name!r} is written by the host only; register a tool that does it"
                 )
             writing.finish()
-            return (row, state_of(tx, gate, gate.enter(tx))), writing.changes
+            return (row, state_of(tx, gate.enter(tx))), writing.changes
 
         row, state = await self._commit(transaction)
         return self._found(session_id, row, state)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from snakepit_grpc_bridge.sessions.gate import Gate
-from snakepit_grpc_bridge.sessions.rows import GLOBAL_SESSION, SESSION_USE, SESSIONS, UseRow
+from snakepit_grpc_bridge.sessions.rows import GLOBAL_SESSION, SESSION_USE, UseRow
 from snakepit_grpc_bridge.storage import ReadTransaction
 from snakepit_grpc_bridge.variables.rows import VARIABLES, VariableRow
 from snakepit_grpc_bridge.variables.writing import find
@@ -63,13 +63,12 @@ class Found(NamedTuple):
     state: State
 
 
-def state_of(tx: ReadTransaction, gate: Gate, use: UseRow) -> State:
+def state_of(tx: ReadTransaction, use: UseRow) -> State:
     """The state of a session that has been entered, by its use."""
-    own = gate.record(tx)
-    shared, shared_use = tx.get(SESSIONS, GLOBAL_SESSION), tx.get(SESSION_USE, GLOBAL_SESSION)
-    if shared is None or shared_use is None:  # being emptied
-        return State(own.incarnation, use.revision, "", 0)
-    return State(own.incarnation, use.revision, shared.incarnation, shared_use.revision)
+    shared = tx.get(SESSION_USE, GLOBAL_SESSION)
+    if shared is None:  # being emptied
+        return State(use.incarnation, use.revision, "", 0)
+    return State(use.incarnation, use.revision, shared.incarnation, shared.revision)
 
 
 def look_up(tx: ReadTransaction, gate: Gate, name: str) -> tuple[VariableRow | None, State, UseRow]:
@@ -78,7 +77,7 @@ def look_up(tx: ReadTransaction, gate: Gate, name: str) -> tuple[VariableRow | N
     row = find(tx, gate.session_id, name, gate.now)
     if row is None and gate.session_id != GLOBAL_SESSION:
         row = find(tx, GLOBAL_SESSION, name, gate.now)
-    return row, state_of(tx, gate, use), use
+    return row, state_of(tx, use), use
 
 
 def view(tx: ReadTransaction, gate: Gate, names: Iterable[str], prefix: str) -> CallView:
@@ -87,7 +86,7 @@ def view(tx: ReadTransaction, gate: Gate, names: Iterable[str], prefix: str) -> 
     """
     own = _rows(tx, gate.session_id, names, prefix, gate.now)
     shared = _rows(tx, GLOBAL_SESSION, names, prefix, gate.now)
-    return CallView(state_of(tx, gate, gate.enter(tx)), own, shared)
+    return CallView(state_of(tx, gate.enter(tx)), own, shared)
 
 
 def _rows(

@@ -7,7 +7,7 @@ pydantic reads them; imported only by who has a function to describe. What it wo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
 import pydantic
@@ -42,7 +42,7 @@ class Described(NamedTuple):
 
     parameters: dict[str, Any]
     returns: dict[str, Any]
-    convert: Callable[[dict[str, Any]], dict[str, Any]]
+    convert: Converter
 
 
 def describe(signature: Signature) -> Described:
@@ -82,13 +82,15 @@ def describe(signature: Signature) -> Described:
     )
 
 
-def _plain_types(signature: Signature) -> Mapping[str, type] | None:
+def _plain_types(signature: Signature) -> Mapping[str, frozenset[type]] | None:
     """The types of all parameters, if pydantic leaves values of them as they are, and adds none."""
     if any(isinstance(default, FieldInfo) for default in signature.defaults.values()):
         return None
     annotations = signature.annotations
     are_plain = all(any(each is kind for kind in _PLAIN) for each in annotations.values())
-    return annotations if are_plain else None
+    if not are_plain:
+        return None
+    return {name: frozenset({annotation}) for name, annotation in annotations.items()}
 
 
 def _field(annotation: Any, default: Any) -> Any:

@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any, Final
 
 from snakepit_grpc_bridge.tools.schema.arrays import Unfit, read_array
-from snakepit_grpc_bridge.tools.schema.check import Check
+from snakepit_grpc_bridge.tools.schema.check import Check, Entries
 from snakepit_grpc_bridge.tools.schema.choices import (
     by_type,
     choice,
@@ -210,12 +210,12 @@ class _Fields:
         }
         self._expects = _named(schema, "a mapping")
         # What a mapping that needs no closer look consists of.
-        self._obvious = {name: check.plain for name, check in self._fields.items()}
-        if self._sizes.unit or not self._obvious.keys() >= {*self._required}:
-            self._obvious = {"": _NO_TYPES}
+        self._obvious: Entries | None = None
+        if not self._sizes.unit and self._fields.keys() >= {*self._required}:
+            self._obvious = {name: check.plain for name, check in self._fields.items()}
 
     def as_check(self) -> Check:
-        return Check(self._expects, self._read, misfits=self._misfits)
+        return Check(self._expects, self._read, misfits=self._misfits, entries=self._obvious)
 
     def _misfits(self, value: Any) -> int | None:
         given = as_it_travels(value)
@@ -253,10 +253,11 @@ class _Fields:
 
     def _is_obvious(self, given: dict[Any, Any]) -> bool:
         """Say whether all fields are there, nothing else is, and their types say it all."""
-        if len(given) != len(self._obvious):
+        obvious = self._obvious
+        if obvious is None or len(given) != len(obvious):
             return False
         for name, value in given.items():
-            types = self._obvious.get(name, _NO_TYPES)
+            types = obvious.get(name, _NO_TYPES)
             if types is not None and type(value) not in types:
                 return False
         return True

@@ -16,6 +16,7 @@ __all__ = ["OTHERS", "Converter"]
 #: The name under which further named values go through pydantic; no parameter can have it.
 OTHERS: Final = "**"
 _LONGEST_MESSAGE = 200
+_NO_TYPES: Final[frozenset[type]] = frozenset()
 #: pydantic's errors that say that a value is of another type.
 _OF_TYPES: Final = re.compile(
     r".*_(type|parsing)|missing.*|unexpected_.*|extra_forbidden|enum|literal_error|none_required"
@@ -26,8 +27,8 @@ class Converter:
     """Makes what the annotations say of values that were read; raises Unconvertible.
 
     ``adapter`` takes a mapping of parameters, and of ``OTHERS``; ``names`` are the parameters, and
-    ``hidden`` what is bound already. ``plain``: the types of all parameters, if values of them stay
-    as they are, and nothing is added.
+    ``hidden`` what is bound already. ``plain``: of each parameter the types of which values stay as
+    they are; None if that is true of none, or something is added.
     """
 
     def __init__(
@@ -35,19 +36,19 @@ class Converter:
         adapter: pydantic.TypeAdapter[Any],
         names: frozenset[str],
         hidden: frozenset[str],
-        plain: Mapping[str, type] | None,
+        plain: Mapping[str, frozenset[type]] | None,
     ) -> None:
         self._adapter = adapter
         self._names = names
         self._hidden = hidden
-        self._plain = plain
+        self.plain = plain
 
     def __call__(self, values: dict[str, Any]) -> dict[str, Any]:
-        plain = self._plain
+        plain = self.plain
         if plain is None:
             return self._converted(values)
         for name, value in values.items():
-            if plain.get(name) is not type(value):
+            if type(value) not in plain.get(name, _NO_TYPES):
                 return self._converted(values)
         return dict(values)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from snakepit_grpc_bridge.errors import ValidationFailed
-from snakepit_grpc_bridge.tools.schema.check import Check
+from snakepit_grpc_bridge.tools.schema.check import Check, Entries
 from snakepit_grpc_bridge.tools.schema.compiling import compile_check
 from snakepit_grpc_bridge.tools.schema.docstrings import read_docstring
 from snakepit_grpc_bridge.tools.schema.names import PARAMETER_NAME
@@ -44,6 +44,7 @@ _FORM: Final = {
     "streams": bool,
     "is_async": bool,
 }
+_NO_TYPES: Final[frozenset[type]] = frozenset()
 _OURS: Final = frozenset({"x-kind", "x-dtype", "x-keys", "x-finite"})
 
 
@@ -91,6 +92,9 @@ class Schema:
     is_async: bool
     _plain: Mapping[str, Any] = field(repr=False)
     _check: Check = field(repr=False, compare=False)
+    # What most calls give: the types of which a value is right, and stays as it is.
+    _obvious: Mapping[str, frozenset[type]] | None = field(repr=False, compare=False)
+    _required: frozenset[str] = field(repr=False, compare=False)
     _convert: Callable[[dict[str, Any]], dict[str, Any]] | None = field(
         default=None, repr=False, compare=False
     )
@@ -144,7 +148,17 @@ class Schema:
             >>> read_schema(lambda count: count).check("count", {"count": 2})
             {'count': 2}
         """
-        if type(given) is not dict and not isinstance(given, Mapping):
+        obvious = self._obvious
+        if obvious is not None and type(given) is dict and given.keys() >= self._required:
+            for name, value in given.items():
+                if type(value) not in obvious.get(name, _NO_TYPES):
+                    break
+            else:
+                return given.copy()
+        return self._check_closely(tool, given)
+
+    def _check_closely(self, tool: str, given: object) -> dict[str, Any]:
+        if not isinstance(given, Mapping):
             raise ValidationFailed(
                 f"the parameters of tool {tool!r} must be a mapping of names to values, not a "
                 f"{type(given).__name__}"
@@ -206,7 +220,9 @@ def read_schema(function: Callable[..., Any], *, description: str | None = None)
         schema = Schema.from_description(plain)
     except ValidationFailed as error:
         raise not_a_tool(signature.name, error.message) from error.__cause__
-    return dataclasses.replace(schema, _convert=described.convert)
+    convert = described.convert
+    obvious = _obvious(schema._check, convert.plain)
+    return dataclasses.replace(schema, _convert=convert, _obvious=obvious)
 
 
 # --- the plain form ------------------------------------------------------------------------------
@@ -218,6 +234,7 @@ def _from_plain(given: Mapping[str, Any]) -> Schema:
     plain = json.loads(text)
     parameters = plain["parameters"]
     _check_form(plain, parameters)
+    check = compile_check(parameters)
     return Schema(
         description=plain["description"],
         parameters=tuple(
@@ -229,8 +246,22 @@ def _from_plain(given: Mapping[str, Any]) -> Schema:
         streams=plain["streams"],
         is_async=plain["is_async"],
         _plain=plain,
-        _check=compile_check(parameters),
+        _check=check,
+        _obvious=_obvious(check, check.entries),
+        _required=frozenset(parameters["required"]),
     )
+
+
+def _obvious(check: Check, stay: Entries | None) -> Mapping[str, frozenset[type]] | None:
+    """The types of parameters that need no check, and of which values ``stay`` as they are."""
+    if check.entries is None or stay is None:
+        return None
+    obvious = {}
+    for name, right in check.entries.items():
+        types = stay.get(name)
+        if types is not None:
+            obvious[name] = types if right is None else types & right
+    return obvious
 
 
 def _parameter(name: str, schema: Mapping[str, Any], parameters: Mapping[str, Any]) -> Parameter:
