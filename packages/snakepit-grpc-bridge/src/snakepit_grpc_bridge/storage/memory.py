@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, Final, TypeVar, cast
 
 from sortedcontainers import SortedList
 
+from snakepit import forks
 from snakepit.errors import ConfigurationError
 from snakepit_grpc_bridge.storage.interface import (
     Change,
@@ -217,7 +217,7 @@ class MemoryStorage(Storage):
         super().__init__()
         self._declared = schema.tables
         self._tables: dict[Table[Any], _Rows] | None = None
-        self._pid = 0
+        self._forks = forks.count
 
     def __repr__(self) -> str:
         return "<MemoryStorage>"
@@ -226,7 +226,7 @@ class MemoryStorage(Storage):
         if self._tables is not None:
             raise ConfigurationError("this storage is open already")
         self._tables = {table: _Rows(table) for table in self._declared}
-        self._pid = os.getpid()
+        self._forks = forks.count
 
     async def aclose(self) -> None:
         self._tables = None
@@ -260,6 +260,6 @@ class MemoryStorage(Storage):
 
     def _opened(self) -> dict[Table[Any], _Rows]:
         tables = self._tables
-        if tables is None or os.getpid() != self._pid:
+        if tables is None or forks.count != self._forks:
             raise not_open(forked=tables is not None)
         return tables

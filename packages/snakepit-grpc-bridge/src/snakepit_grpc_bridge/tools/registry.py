@@ -132,38 +132,19 @@ class ToolRegistry:
             NotAllowed: it may not call it.
         """
         check_tool_name(name)
-        tool = await self._look_up(name, session_id)
+        shared = self._functions.get(GLOBAL_SESSION, {}).get(name)
+        gate = self._sessions.gate(session_id)
+        use, row = await self._storage.read(lambda tx: _look_up(tx, gate, name, shared is None))
+        self._sessions.note_use(use)
+        tool = shared if row is None else self._shown(row)
+        if session_id in self._functions:  # perhaps of a session that another host has ended
+            await self._sessions.hold(session_id, use.incarnation)
+            tool = self._functions.get(session_id, {}).get(name, tool)
         if tool is None:
             raise ToolNotFound.of(name, session_id, await self.visible(session_id))
         if not tool.allows(session_id):
-            raise NotAllowed(
-                f"session {session_id!r} may not call the tool {name!r}; it was registered for "
-                f"{', '.join(tool.allow)}",
-                details={"tool": name, "session_id": session_id},
-            )
+            raise _refusal(tool, session_id)
         return tool
-
-    async def _look_up(self, name: str, session_id: str) -> Tool | None:
-        """As :meth:`_all` for one name: a call of a tool reads no others."""
-        shared = self._functions.get(GLOBAL_SESSION, {}).get(name)
-        gate = self._sessions.gate(session_id)
-
-        def work(tx: ReadTransaction) -> tuple[UseRow, ToolRow | None]:
-            use = gate.enter(tx)
-            # Most sessions have no tools that are stored.
-            row = tx.get(TOOLS, session_id, name) if use.tools else None
-            if row is None and shared is None:
-                row = tx.get(TOOLS, GLOBAL_SESSION, name)
-            return use, row
-
-        use, row = await self._storage.read(work)
-        self._sessions.note_use(use)
-        if session_id in self._functions:  # perhaps of a session that another host has ended
-            await self._sessions.hold(session_id, use.incarnation)
-            own = self._functions.get(session_id, {}).get(name)
-            if own is not None:
-                return own
-        return shared if row is None else self._shown(row)
 
     def _shown(self, row: ToolRow) -> Tool:
         """The tool that a row describes. It is kept, since reading a schema takes a while."""
@@ -205,6 +186,26 @@ def _duplicate(name: str, session_id: str) -> DuplicateTool:
         f"there is a tool {name!r} in session {session_id!r} already; pass replace=True to "
         "replace it",
         details={"name": name, "session_id": session_id},
+    )
+
+
+def _look_up(
+    tx: ReadTransaction, gate: Gate, name: str, is_shared_wanted: bool
+) -> tuple[UseRow, ToolRow | None]:
+    """The use of a session, and the stored tool that it means by a name: a call reads no others."""
+    use = gate.enter(tx)
+    # Most sessions have no tools that are stored.
+    row = tx.get(TOOLS, gate.session_id, name) if use.tools else None
+    if row is None and is_shared_wanted:
+        row = tx.get(TOOLS, GLOBAL_SESSION, name)
+    return use, row
+
+
+def _refusal(tool: Tool, session_id: str) -> NotAllowed:
+    return NotAllowed(
+        f"session {session_id!r} may not call the tool {tool.name!r}; it was registered for "
+        f"{', '.join(tool.allow)}",
+        details={"tool": tool.name, "session_id": session_id},
     )
 
 

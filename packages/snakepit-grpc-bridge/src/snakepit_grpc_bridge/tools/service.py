@@ -223,7 +223,8 @@ class ToolService:
             ToolExecutionFailed: it raised; its exception is the cause.
         """
         home = session_id or GLOBAL_SESSION
-        tool, given = await self._prepare(name, parameters, home, streams=False)
+        tool = await self._registry.find(name, home)
+        given = _given(tool, parameters, streams=False)
         with _Recorded(self._audit, tool, home, on_behalf_of):
             if tool.kind == "host":
                 return await self._runner.run(tool, given)
@@ -248,7 +249,8 @@ class ToolService:
         Raises: as :meth:`call`, but StreamingNotSupported for a tool that is no generator.
         """
         home = session_id or GLOBAL_SESSION
-        tool, given = await self._prepare(name, parameters, home, streams=True)
+        tool = await self._registry.find(name, home)
+        given = _given(tool, parameters, streams=True)
         with _Recorded(self._audit, tool, home, on_behalf_of):
             if tool.kind == "host":
                 async with aclosing(self._runner.stream(tool, given)) as items:
@@ -262,17 +264,6 @@ class ToolService:
                 async with aclosing(produced) as items:
                     async for item in items:
                         yield item
-
-    async def _prepare(
-        self, name: str, parameters: object, session_id: str, *, streams: bool
-    ) -> tuple[Tool, dict[str, Any]]:
-        tool = await self._registry.find(name, session_id)
-        if tool.schema.streams != streams:
-            method = "stream" if tool.schema.streams else "call"
-            raise StreamingNotSupported(
-                f"the tool {name!r} has to be used with {method}()", details={"tool": name}
-            )
-        return tool, tool.schema.check(name, {} if parameters is None else parameters)
 
     # --- looking ---------------------------------------------------------------------------------
 
@@ -307,6 +298,17 @@ def _failure(tool: str, error: BaseException) -> str:
         return "cancelled"
     _log.debug("tool %r failed: %s", tool, error.code)
     return error.code
+
+
+def _given(tool: Tool, parameters: object, *, streams: bool) -> dict[str, Any]:
+    """The keyword arguments of a call."""
+    schema = tool.schema
+    if schema.streams is not streams:
+        method = "stream" if schema.streams else "call"
+        raise StreamingNotSupported(
+            f"the tool {tool.name!r} has to be used with {method}()", details={"tool": tool.name}
+        )
+    return schema.check(tool.name, {} if parameters is None else parameters)
 
 
 def _request(tool: Tool, given: dict[str, Any], state: Any) -> dict[str, Any]:

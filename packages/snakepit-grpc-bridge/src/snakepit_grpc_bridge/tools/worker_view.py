@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Final
 
@@ -25,8 +24,8 @@ class WorkerTools:
     """
 
     def __init__(self) -> None:
-        self._schemas: OrderedDict[tuple[str, str], tuple[State, Schema]] = OrderedDict()
-        # Threads of a command call tools, too.
+        self._schemas: dict[tuple[str, str], tuple[State, Schema]] = {}
+        # Threads of a command call tools, too. To look something up is a single step.
         self._lock = threading.Lock()
 
     def call(self, name: str, parameters: Mapping[str, Any]) -> Any:
@@ -82,8 +81,7 @@ class WorkerTools:
         state = current_state(call)
         if state is None:
             return None
-        with self._lock:
-            kept = self._schemas.get((state.session, name))
+        kept = self._schemas.get((state.session, name))
         if kept is None:
             return None
         read_at, schema = kept
@@ -102,7 +100,7 @@ class WorkerTools:
             with self._lock:
                 self._schemas[state.session, name] = state, schema
                 if len(self._schemas) > _MOST_SCHEMAS:
-                    self._schemas.popitem(last=False)
+                    del self._schemas[next(iter(self._schemas))]
         return schema
 
 

@@ -149,7 +149,11 @@ class Schema:
             {'count': 2}
         """
         obvious = self._obvious
-        if obvious is not None and type(given) is dict and given.keys() >= self._required:
+        if (
+            obvious is not None
+            and type(given) is dict
+            and (len(given) == len(obvious) or given.keys() >= self._required)
+        ):
             for name, value in given.items():
                 if type(value) not in obvious.get(name, _NO_TYPES):
                     break
