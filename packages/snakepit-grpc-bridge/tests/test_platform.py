@@ -418,6 +418,19 @@ async def test_a_cancelled_call_closes_its_temporary_session() -> None:
         assert [session.id for session in await platform.sessions.list()] == ["global"]
 
 
+async def test_without_a_model_all_works_but_what_asks_it() -> None:
+    options: dict[str, Any] = {"workers": 1, "import_allow": ALLOWED, "timeout": 20}
+    async with Platform(Settings(model="none", **options)) as platform:
+        assert platform.health() == Health(live=True, ready=True)
+        async with platform.sessions.open() as session:
+            await platform.variables.put(session.id, "rate", 0.5)
+            assert await platform.variables.get(session.id, "rate") == 0.5
+            with pytest.raises(ModelNotFound, match="model='none'"):
+                await platform.dspy.predict("a -> b", {"a": "x"}, session_id=session.id)
+            # The same worker goes on.
+            assert await platform.python.call("bridge_programs.counters") == 0
+
+
 async def test_health_is_that_of_both_pools() -> None:
     platform = Platform(Settings(model="openai/none", api_base="http://127.0.0.1:9", workers=1))
     assert platform.health().live

@@ -51,7 +51,8 @@ class Settings:
 
     Attributes:
         model: the language model: "embedded", "gguf:PATH", a name that ``dspy.LM`` takes, such as
-            "openai/gpt-5-mini" (its key comes from the environment), or a ``ScriptedModel``.
+            "openai/gpt-5-mini" (its key comes from the environment), a ``ScriptedModel``, or "none"
+            for programs that ask no model.
         workers: how many processes run programs.
         api_base: the address of a server that speaks the provider's protocol, or None.
         import_allow: prefixes of the dotted paths that may be called in workers.

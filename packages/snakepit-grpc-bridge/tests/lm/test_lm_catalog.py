@@ -35,6 +35,12 @@ def test_gguf(tmp_path: Path) -> None:
     assert str(tmp_path) not in str(spec.for_workers())
 
 
+def test_none() -> None:
+    assert resolve("none").for_workers()["kind"] == "none"
+    with pytest.raises(ConfigurationError, match="has no server"):
+        resolve("none", api_base="http://localhost:8000/v1")
+
+
 def test_script() -> None:
     spec = resolve(ScriptedModel(responses=[{"answer": "yes"}], matches={"rain": "wet"}))
     assert spec.for_workers()["script"] == {

@@ -28,7 +28,7 @@ NOTICE = (
 
 Model = Annotated[
     str | None,
-    typer.Option("--model", help="embedded, gguf:PATH or PROVIDER/NAME.", show_default=False),
+    typer.Option("--model", help="embedded, gguf:PATH, PROVIDER/NAME or none.", show_default=False),
 ]
 Workers = Annotated[
     int | None,

@@ -39,6 +39,8 @@ class ModelKind(StrEnum):
     """On somebody's server; a worker of the LM pool talks to it."""
     SCRIPTED = "scripted"
     """Nowhere: a script answers in the program's worker."""
+    NONE = "none"
+    """There is no model: what asks for one fails, and all else works."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +79,8 @@ def resolve(model: str | ScriptedModel, *, api_base: str | None = None) -> Model
     """Find the model that ``model`` means. Reads at most a file's header; starts nothing.
 
     Args:
-        model: "embedded", "gguf:PATH", a provider's model such as "openai/gpt-5-mini", or a
-            :class:`ScriptedModel`.
+        model: "embedded", "gguf:PATH", a provider's model such as "openai/gpt-5-mini", "none", or
+            a :class:`ScriptedModel`.
         api_base: the address of a server that speaks the provider's protocol.
 
     Raises:
@@ -99,6 +101,8 @@ def resolve(model: str | ScriptedModel, *, api_base: str | None = None) -> Model
         raise ConfigurationError(f"model must be text or a ScriptedModel, not {model!r}")
     elif model == "embedded":
         spec = _embedded()
+    elif model == "none":
+        spec = ModelSpec(kind=ModelKind.NONE, name="none", label="no model")
     elif model.startswith("gguf:"):
         spec = _gguf(model.removeprefix("gguf:"))
     else:
@@ -153,7 +157,7 @@ def _provider(model: str, api_base: str | None) -> ModelSpec:
 
 def _unknown(model: str) -> str:
     how = (
-        "write 'embedded', 'gguf:PATH' or 'PROVIDER/NAME' such as 'openai/gpt-5-mini' "
+        "write 'embedded', 'gguf:PATH', 'PROVIDER/NAME' such as 'openai/gpt-5-mini', or 'none' "
         f"(providers: {', '.join(PROVIDERS)}, ...)"
     )
     if model.casefold().endswith(".gguf"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import snakepit
 from snakepit.errors import ConfigurationError, PoolStartFailed
-from snakepit_grpc_bridge.errors import BridgeError
+from snakepit_grpc_bridge.errors import BridgeError, ModelNotFound
 from snakepit_grpc_bridge.lm.catalog import ModelKind, ModelSpec
 from snakepit_grpc_bridge.lm.prompts import questions_head
 
@@ -57,7 +57,7 @@ class LmService:
 
     A local model answers one request at a time, a provider's many. The engine's process dies and
     comes back like any worker; a request that it had fails with WorkerLost. A scripted model has no
-    engine: it answers inside the program workers.
+    engine: it answers inside the program workers. Nor has "none": requests fail.
 
     Raises:
         ConfigurationError: when made: the package that the engine needs is not installed.
@@ -79,7 +79,7 @@ class LmService:
 
     @property
     def pool(self) -> snakepit.Pool | None:
-        """The engine's pool, for its ``stats()`` and ``workers()``; None for a scripted model."""
+        """The engine's pool, for its ``stats()`` and ``workers()``; None where there is none."""
         return self._pool
 
     async def start(self) -> None:
@@ -114,6 +114,8 @@ class LmService:
         Both take a canonical request as plain data. A request has as much time as the call of the
         program that makes it.
         """
+        if self.model.kind is ModelKind.NONE:
+            return {"lm.complete": _refuse, "lm.stream": _refuse_stream}
         pool = self._pool
         if pool is None:
             return {}
@@ -127,6 +129,17 @@ class LmService:
                 yield event
 
         return {"lm.complete": complete, "lm.stream": stream}
+
+
+async def _refuse(_call: snakepit.HostCall, **_request: object) -> NoReturn:
+    raise ModelNotFound(
+        "a program asks a language model, and this platform was started without one "
+        "(model='none'); start it with model='embedded', or with another one"
+    )
+
+
+async def _refuse_stream(call: snakepit.HostCall, **request: object) -> AsyncIterator[Any]:
+    yield await _refuse(call, **request)
 
 
 def _time_of(call: snakepit.HostCall) -> float | None:
