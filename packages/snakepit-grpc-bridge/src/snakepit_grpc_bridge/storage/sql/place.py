@@ -7,10 +7,9 @@ import os
 from pathlib import Path
 
 from snakepit_grpc_bridge.errors import StorageUnavailable
+from snakepit_grpc_bridge.storage.sql.identity import Identity, identity_reader
 
 __all__ = ["Place"]
-
-_Identity = tuple[int, int]
 
 
 class Place:
@@ -27,8 +26,9 @@ class Place:
         self.path = path.resolve()
         self._file = str(self.path)
         self._log = f"{self.path}-wal"
-        self._file_identity: _Identity | None = None
-        self._log_identity: _Identity | None = None
+        self._identity = identity_reader()
+        self._file_identity: Identity | None = None
+        self._log_identity: Identity | None = None
 
     def claim(self) -> None:
         """Create the file when it is opened for the first time; see that it is the same later on.
@@ -50,7 +50,7 @@ class Place:
                 retryable=False,
                 details={"file": str(self.path)},
             ) from error
-        self._file_identity = _identity(self.path)
+        self._file_identity = self._identity(self._file)
 
     def check(self) -> None:
         """See that the file is in its place.
@@ -58,7 +58,7 @@ class Place:
         Raises:
             StorageUnavailable: it is not.
         """
-        if _identity(self._file) != self._file_identity:
+        if self._identity(self._file) != self._file_identity:
             raise self._moved(self.path)
 
     def check_with_log(self) -> None:
@@ -67,7 +67,7 @@ class Place:
         The thread that writes calls it inside a transaction, when there is a log.
         """
         self.check()
-        identity = _identity(self._log)
+        identity = self._identity(self._log)
         if self._log_identity is None:
             self._log_identity = identity
         if identity is None or identity != self._log_identity:
@@ -95,11 +95,3 @@ def _create(path: Path) -> None:
             os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def _identity(path: Path | str) -> _Identity | None:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - a Path would cost more than the call
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
