@@ -143,25 +143,33 @@ class UseRow:
 
     def used(self, at: float) -> UseRow:
         """The row after a use."""
-        last_used = max(at, self.last_used)
-        expires = None if self.ttl is None else last_used + self.ttl
-        return dataclasses.replace(self, last_used=last_used, expires=expires)
+        return self._after(at, self.revision, self.variables, self.bytes, self.tools)
 
     def changed(self, at: float, variables: int, size: int, tools: int) -> UseRow:
         """The row after a use that changed what the session holds, by so much."""
-        used = self.used(at)
+        return self._after(
+            at,
+            self.revision + 1,
+            self.variables + variables,
+            self.bytes + size,
+            self.tools + tools,
+        )
+
+    def _after(self, at: float, revision: int, variables: int, size: int, tools: int) -> UseRow:
+        last_used = max(at, self.last_used)
+        expires = None if self.ttl is None else last_used + self.ttl
         # Each write of a variable makes one: dataclasses.replace() takes several times as long.
         return UseRow(
-            used.session_id,
-            used.incarnation,
-            used.last_used,
-            used.ttl,
-            used.expires,
-            used.ended,
-            used.revision + 1,
-            used.variables + variables,
-            used.bytes + size,
-            used.tools + tools,
+            self.session_id,
+            self.incarnation,
+            last_used,
+            self.ttl,
+            expires,
+            self.ended,
+            revision,
+            variables,
+            size,
+            tools,
         )
 
 

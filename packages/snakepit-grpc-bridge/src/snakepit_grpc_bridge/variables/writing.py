@@ -172,20 +172,25 @@ class Writing:
         declaration = self._values.declaration(type_name, before.constraints)
         plain = self._plain(declaration, value, place_of(before))
         now = self._gate.now
-        return self._store(
-            before,
-            dataclasses.replace(
-                before,
-                type=type_name,
-                version=before.version + 1,
-                updated_at=now,
-                updated_by=self._by,
-                expires=None if before.ttl is None else now + before.ttl,
-                size=size_of(plain),
-                value=plain,
-                metadata={**before.metadata, **metadata},
-            ),
+        # As in UseRow: dataclasses.replace() takes several times as long.
+        after = VariableRow(
+            session_id=before.session_id,
+            name=before.name,
+            type=type_name,
+            version=before.version + 1,
+            created_at=before.created_at,
+            updated_at=now,
+            updated_by=self._by,
+            inferred=before.inferred,
+            read_only=before.read_only,
+            ttl=before.ttl,
+            expires=None if before.ttl is None else now + before.ttl,
+            size=size_of(plain),
+            value=plain,
+            constraints=before.constraints,
+            metadata={**before.metadata, **metadata},
         )
+        return self._store(before, after)
 
     def delete(self, name: str, expected: int | None = ANY_VERSION) -> bool:
         """Delete a variable; whether there was one.
@@ -250,12 +255,14 @@ class Writing:
         """
         if not self.changes:
             return self._use.revision
-        gone = [*(change.before for change in self.changes), *self._expired]
-        come = [change.after for change in self.changes]
-        taken = Taken(
-            variables=sum(row is not None for row in come) - sum(row is not None for row in gone),
-            bytes=sum(map(_size, come)) - sum(map(_size, gone)),
-        )
+        variables = size = 0
+        for before, after, _ in self.changes:
+            variables += (after is not None) - (before is not None)
+            size += _size(after) - _size(before)
+        for row in self._expired:
+            variables -= 1
+            size -= row.size
+        taken = Taken(variables=variables, bytes=size)
         self._gate.change(self._tx, self._use, taken)
         return self._use.revision + 1
 
