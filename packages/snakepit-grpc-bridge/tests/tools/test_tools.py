@@ -443,42 +443,6 @@ async def _collect(state: State, name: str, seen: list[Any]) -> None:
         seen.append(item)
 
 
-# --- records --------------------------------------------------------------------------------------
-
-
-async def test_every_call_leaves_a_record_without_what_went_in_or_out(storage_url: str) -> None:
-    async with running_state(storage_url) as state:
-        tools = state.tools
-        await tools.register("price", price)
-        await call(state, "price", item="apple")
-        with pytest.raises(ToolExecutionFailed):
-            await call(state, "price", item="pear")
-        await tools.call("price", {"item": "apple"})
-        with pytest.raises(ValidationFailed):
-            await call(state, "price")  # it did not run
-        newest, oldest = await tools.audit("s")
-        assert (oldest.tool, oldest.session_id, oldest.caller, oldest.outcome) == (
-            "price", "s", None, "ok",
-        )  # fmt: skip
-        assert newest.outcome == "tool_execution_failed"
-        assert oldest.started <= newest.started
-        assert 0 <= oldest.duration < 60
-        assert [one.session_id for one in await tools.audit()] == ["global", "s", "s"]
-        assert len(await tools.audit(limit=1)) == 1
-        await state.sessions.close("s")
-        assert len(await tools.audit("s")) == 2  # it outlives the session
-        assert "apple" not in repr(await tools.audit())
-
-
-async def test_records_of_many_calls_are_all_written(sqlite_url: str) -> None:
-    async with running_state(sqlite_url) as state:
-        await state.tools.register("nothing", lambda: None)
-        await asyncio.gather(*(call(state, "nothing") for _ in range(500)))
-    async with running_state(sqlite_url) as state:
-        records = await state.tools.audit("s", limit=1000)
-        assert [record.outcome for record in records] == ["ok"] * 500
-
-
 async def test_values_of_all_kinds_go_in_and_out() -> None:
     async with running_state() as state:
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import time
@@ -20,6 +21,8 @@ _log = logging.getLogger(__name__)
 #: Seconds until records are written down, and how many make it sooner.
 _PAUSE: Final = 0.2
 _MOST_GATHERED: Final = 200
+#: Records that wait for a storage that is away, at most.
+_MOST_WAITING: Final = 10_000
 #: Seconds that records are kept.
 RETENTION: Final = 30 * 86_400.0
 
@@ -33,12 +36,16 @@ class AuditLog:
     """What tools were called when, by whom, and how it ended. For one event loop.
 
     A record is written down within a fraction of a second after the call; those of the last moment
-    are lost when the host is killed.
+    are lost when the host is killed. When the storage is away they wait for it, until the next call
+    or the end.
     """
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._gathered: list[_Noted] = []
+        # What is being written, or could not be.
+        self._rows: list[ToolCallRow] = []
+        self._one_at_a_time = asyncio.Lock()
         self._writing: asyncio.Task[None] | None = None
         self._full = asyncio.Event()
         # Of several hosts, none has the numbers of another: they begin with the time.
@@ -51,7 +58,7 @@ class AuditLog:
         # Rows are made of them when they are written: that takes longer than the rest of this.
         self._gathered.append((session_id, tool, caller, time.time(), duration, outcome))
         if self._writing is None:
-            self._writing = asyncio.create_task(self._write_soon())
+            self._writing = asyncio.create_task(self._write())
         elif len(self._gathered) >= _MOST_GATHERED:
             self._full.set()
 
@@ -68,16 +75,18 @@ class AuditLog:
         return [_shown(row) for row in await self._storage.read(work)]
 
     async def flush(self) -> None:
-        """Write down what was gathered."""
-        rows = list(map(_row, self._numbers, self._gathered))
-        self._gathered = []
+        """Write down what was gathered, and what waits; all of it waits if that fails."""
+        async with self._one_at_a_time:
+            rows = [*self._rows, *map(_row, self._numbers, self._gathered)]
+            self._rows, self._gathered = rows, []
 
-        def work(tx: Transaction) -> None:
-            for row in rows:
-                tx.put(TOOL_CALLS, row)
+            def work(tx: Transaction) -> None:
+                for row in rows:
+                    tx.put(TOOL_CALLS, row)
 
-        if rows:
-            await self._storage.transact(work)
+            if rows:
+                await self._storage.transact(work)
+                self._rows = []
 
     async def prune(self) -> None:
         """Forget records that are old."""
@@ -89,24 +98,33 @@ class AuditLog:
         if writing is not None:
             writing.cancel()
             await asyncio.wait([writing])
-        await self._try_to_flush()
-
-    async def _write_soon(self) -> None:
-        try:
-            async with asyncio.timeout(_PAUSE):
-                await self._full.wait()
-        except TimeoutError:
-            pass
-        self._full.clear()
-        self._writing = None
-        await self._try_to_flush()
-
-    async def _try_to_flush(self) -> None:
-        count = len(self._gathered)
         try:
             await self.flush()
         except BridgeError as error:
-            _log.warning("the records of %d calls of tools are lost: %s", count, error)
+            _log.warning("%d records of calls of tools are lost: %s", len(self._rows), error)
+            self._rows = []
+
+    async def _write(self) -> None:
+        try:
+            while self._gathered:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_PAUSE):
+                        await self._full.wait()
+                self._full.clear()
+                try:
+                    await self.flush()
+                except BridgeError as error:
+                    self._let_wait(error)
+        finally:
+            self._writing = None
+
+    def _let_wait(self, error: BridgeError) -> None:
+        lost = max(0, len(self._rows) - _MOST_WAITING)
+        del self._rows[:lost]
+        _log.warning(
+            "%d records of calls of tools wait for the storage, and %d are lost: %s",
+            *(len(self._rows), lost, error),
+        )
 
 
 def _row(number: int, noted: _Noted) -> ToolCallRow:
