@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import signal
@@ -15,6 +16,15 @@ from snakepit.testing import pass_gate
 
 MIB = 1 << 20
 _PR_SET_NAME = 15
+
+
+def _descend(depth: int) -> None:
+    if depth:
+        _descend(depth - 1)
+
+
+async def _wait_at(gate: str) -> None:
+    await asyncio.to_thread(pass_gate, gate)
 
 
 class Worker:
@@ -60,6 +70,17 @@ class Worker:
             ctypes.PyDLL(None).sleep(3600)
 
         threading.Thread(target=take_lock, daemon=True).start()
+
+    @snakepit.command
+    def recurse(self, depth: int) -> None:
+        """Go down that deep and up again, without end."""
+        while True:
+            _descend(depth)
+
+    @snakepit.command
+    async def await_gate(self, gate: str) -> None:
+        """Wait on the loop until the gate opens, in a task of its own and a thread."""
+        await asyncio.create_task(_wait_at(gate), name="wait at the g\u00e4te")
 
     @snakepit.command
     def spin(self) -> None:

@@ -36,6 +36,7 @@ ABOUT_COMMANDS = [
 ]
 NODE_LACKS = [
     "mark.deadline",
+    "stacks.told",
     "stacks.written",
     "segments.received",
     "segments.sent",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,8 @@ from processes import alive, send_signal, until
 
 from snakepit import Heartbeat, Pool, PythonAdapter
 from snakepit.errors import ConfigurationError, WorkerHung, WorkerLost
+from snakepit.processes.vitals import read_vitals
+from snakepit.stats import WorkerInfo
 from snakepit.testing import Gate
 
 WORKER = "supervised_worker:Worker"
@@ -67,6 +70,62 @@ async def test_stacks_of_a_running_call_are_had_whatever_it_does(
         await asyncio.gather(running, return_exceptions=True)
 
 
+@pytest.mark.parametrize("concurrency", [1, 2])
+async def test_no_dump_of_stacks_harms_a_worker_that_recurses_deeply(concurrency: int) -> None:
+    async with new_pool(concurrency=concurrency) as pool:
+        before = pool.workers()[0].pid
+        running = asyncio.create_task(pool.execute("recurse", {"depth": 900}))
+        await stacks_with(pool, "in _descend\n")
+        for _ in range(200):
+            await pool.dump_stacks(pool.workers()[0].worker_id)
+        assert [info.pid for info in pool.workers()] == [before]
+        assert not running.done()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+async def test_stacks_show_what_async_calls_wait_for(concurrency: int) -> None:
+    async with new_pool(concurrency=concurrency) as pool:
+        with Gate() as gate:
+            running = asyncio.create_task(pool.execute("await_gate", {"gate": gate.key}))
+            await gate.reached()
+            (info,) = pool.workers()
+            threads, *tasks = (await pool.dump_stacks(info.worker_id)).split("\nTask ")
+            gate.open()
+            await running
+    assert "in pass_gate\n" in threads
+    (task,) = (task for task in tasks if task.startswith("'wait at the g\\xe4te' (most recent"))
+    assert [line.rpartition(" in ")[2] for line in task.splitlines()[1:]] == [
+        "to_thread",
+        "_wait_at",
+    ]
+    assert any("in await_gate\n" in task for task in tasks)
+
+
+@pytest.mark.parametrize(
+    ("command", "args"),
+    [
+        ("spin", {}),  # answers
+        ("hold_gil_and_sleep", {"started": "/dev/null", "seconds": 3600}),  # does not
+    ],
+)
+async def test_stacks_have_one_form_whichever_way_they_come(
+    command: str, args: dict[str, Any]
+) -> None:
+    async with new_pool(cancel_grace=0.1) as pool:
+        running = asyncio.create_task(pool.execute(command, args))
+        stacks = await stacks_with(pool, f"in {command}\n")
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    control, main = stacks.split("\n\n")
+    for head, thread in (("Current thread", control), ("Thread", main)):
+        first, *frames = thread.splitlines()
+        assert re.fullmatch(rf"{head} 0x[0-9a-f]+( \[.*\])? \(most recent call first\):", first)
+        for frame in frames:
+            assert re.fullmatch(r'  File ".+", line \d+ in \S+', frame)
+
+
 async def test_asking_for_stacks_breaks_off_no_system_call(tmp_path: Path) -> None:
     path = tmp_path / "fifo"
     os.mkfifo(path)
@@ -89,11 +148,17 @@ async def test_stacks_are_asked_for_by_many_at_once() -> None:
             assert stacks.endswith("in <module>\n")
 
 
+def is_stopped(info: WorkerInfo) -> bool:
+    vitals = read_vitals(info.pid or 0)
+    return vitals is not None and "T" in vitals.states
+
+
 async def test_a_stopped_worker_gives_no_stacks() -> None:
     async with new_pool(heartbeat=None) as pool:
         (info,) = pool.workers()
         send_signal(info, signal.SIGSTOP)
-        with pytest.raises(WorkerHung, match="did not react"):
+        await until(lambda: is_stopped(info), "it is stopped")
+        with pytest.raises(WorkerHung, match="did not react in time: it is stopped"):
             await pool.dump_stacks(info.worker_id)
         send_signal(info, signal.SIGCONT)
         assert "run_worker" in await pool.dump_stacks(info.worker_id)

@@ -11,8 +11,8 @@ from snakepit.cli.table import clean
 from snakepit.control.client import ControlClient
 from snakepit.errors import SnakepitError
 
-# A worker that is stopped is given up after two seconds.
-_PATIENCE = 5.0
+# One that may run many calls has seven seconds to answer, then two to react to the signal.
+_PATIENCE = 10.0
 
 
 def run(options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from snakepit.wire.features import (
     EVENTS_FEATURE,
     RECALL_FEATURE,
     SEGMENTS_FEATURE,
+    STACKS_FEATURE,
     common_features,
 )
 from snakepit.wire.frames import PROTOCOL_VERSIONS, Frame, FrameType
@@ -41,7 +42,8 @@ class WorkerConfig:
 class Hello(NamedTuple):
     """What a worker says of itself, as far as this host understands it.
 
-    ``stacks``: the descriptor, in its process, of the file that its stacks are written to.
+    ``stacks``: the descriptor, in its process, of the file that its stacks are written to when it
+    gets the signal.
     """
 
     version: int
@@ -57,6 +59,11 @@ class Hello(NamedTuple):
     def tells_events(self) -> bool:
         """Whether it can tell the events of its code."""
         return EVENTS_FEATURE in self.features
+
+    @property
+    def tells_stacks(self) -> bool:
+        """Whether it can be asked for its stacks by a frame."""
+        return STACKS_FEATURE in self.features
 
     @property
     def gives_back_calls(self) -> bool:

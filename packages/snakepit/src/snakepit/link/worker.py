@@ -29,9 +29,10 @@ from snakepit.link.owner import WorkerEvents
 from snakepit.link.pings import Pings
 from snakepit.link.recalls import Recalls
 from snakepit.link.remote_events import RemoteEvents
+from snakepit.link.stacks import Stacks
 from snakepit.processes.linux import count_oom_kills
 from snakepit.processes.output import OutputTail
-from snakepit.processes.stacks import StacksUnavailable, dump_stacks
+from snakepit.processes.stacks import StacksUnavailable
 from snakepit.processes.tree import ExitReport, ProcessTree
 from snakepit.telemetry import bus
 from snakepit.wire.credit import WINDOW, Credit
@@ -81,7 +82,6 @@ class WorkerProcess:
         #: Done when the process has ended, and with it all its calls.
         self.gone: asyncio.Future[None] = self._loop.create_future()
         self._hello: Hello | None = None
-        self._stacks_lock = asyncio.Lock()
         self._kill: Kill | None = None
         self._oom_kills = count_oom_kills()
         self._output = OutputTail(ends.output, f"worker {worker_id}")
@@ -91,6 +91,7 @@ class WorkerProcess:
         channels = (self._control, self._data)
         self._remote_events = RemoteEvents(worker_id, self._calls, channels)
         self._pings = Pings(self._control)
+        self._stacks = Stacks(self._control, config.concurrency)
         self._dying: asyncio.Task[None] | None = None
         # When it became free for the oldest call it has.
         self._free_at = 0.0
@@ -247,6 +248,7 @@ class WorkerProcess:
             call.lose(error)
             self._end_call(call)
         self._pings.cancel_all()
+        self._stacks.end_all()
         lost = death.error()
         self._fail_start("died before it was ready", lost, lost.details)
         if not self.gone.done():
@@ -360,19 +362,13 @@ class WorkerProcess:
         and cancelled when the process dies."""
         return self._pings.send()
 
-    async def dump_stacks(self, patience: float) -> str:
+    async def dump_stacks(self, patience: float, *, silent: bool = False) -> str:
         """The Python stacks of all the process's threads, also while C code holds the
-        interpreter's lock.
-
-        Raises:
-            StacksUnavailable: it has no such facility, or does not react within ``patience``
-                seconds.
+        interpreter's lock. Raises as :meth:`Stacks.dump`.
         """
-        stacks_fd = None if self._hello is None else self._hello.stacks
-        if self.pid is None or not isinstance(stacks_fd, int):
-            raise StacksUnavailable(f"worker {self.worker_id} can't write its stacks")
-        async with self._stacks_lock:  # they share one file
-            return await dump_stacks(self.pid, stacks_fd, patience)
+        if self.pid is None or self._hello is None:
+            raise StacksUnavailable(f"worker {self.worker_id} is not up")
+        return await self._stacks.dump(self.pid, self._hello, patience, silent=silent)
 
     def _end_call(self, call: Call, *, interrupted: bool = False) -> None:
         if self._calls.pop(call.wire_id, None) is None:
@@ -487,6 +483,9 @@ class WorkerProcess:
             return
         if frame.type == FrameType.EVENTS:
             self._remote_events.arrived(frame)
+            return
+        if frame.type == FrameType.STACKS:
+            self._stacks.answered(frame)
             return
         if frame.type != FrameType.PONG:
             raise ProtocolError(f"a worker may not send a frame of type {frame.type} on control")

@@ -1,8 +1,10 @@
-"""The host's side of a stack dump: signal a worker, wait until it has written, read what it wrote.
+"""The host's side of a stack dump of a worker that does not answer: signal it, wait until it has
+written, read what it wrote.
 
 A worker that can do it registers a handler of ``faulthandler`` for ``STACKS_SIGNAL``, which writes
 into an anonymous file of the worker's, and tells the number of that file's descriptor when it
-introduces itself.
+introduces itself. The handler reads the frames without the interpreter's lock: a thread that enters
+and leaves functions meanwhile may make it crash, so this is for workers that run no Python code.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from snakepit.worker.stacks import STACKS_FILE, STACKS_SIGNAL
+from snakepit.processes.vitals import read_vitals
+from snakepit.worker.stacks import MOST_STACKS_BYTES, STACKS_FILE, STACKS_SIGNAL
 
-_MOST_BYTES: Final = 1 << 20
 _PAUSE: Final = 0.002
+# Of a thread: stopped by a signal, stopped by a debugger.
+_STOPPED: Final = frozenset("Tt")
 
 
 class StacksUnavailable(Exception):
@@ -30,7 +34,7 @@ async def dump_stacks(pid: int, fd: int, patience: float) -> str:
     Args:
         pid: the worker's process.
         fd: the number of the file's descriptor in the worker.
-        patience: seconds it may take; a stopped process takes for ever.
+        patience: seconds it may take.
 
     Raises:
         StacksUnavailable: the process is gone, or does not react, or is no such worker.
@@ -55,6 +59,7 @@ async def _dump(pid: int, fd: int, patience: float) -> str:
             end = time.monotonic() + patience
             # A thread that takes the signal, and has not been sent one that it still owes.
             await _until(lambda: not _is_pending(pid) and bool(_takers(pid)), pid, end)
+            _refuse_stopped(pid)
             os.ftruncate(file, 0)
             takers = _takers(pid)
             signal.pidfd_send_signal(process, STACKS_SIGNAL)
@@ -67,11 +72,18 @@ async def _dump(pid: int, fd: int, patience: float) -> str:
                 pid,
                 end,
             )
-            return os.pread(file, _MOST_BYTES, 0).decode(errors="replace")
+            return os.pread(file, MOST_STACKS_BYTES, 0).decode(errors="replace")
         finally:
             os.close(file)
     finally:
         os.close(process)
+
+
+def _refuse_stopped(pid: int) -> None:
+    """A stopped process would take the signal when it goes on, and its Python code with it."""
+    vitals = read_vitals(pid)
+    if vitals is not None and vitals.states & _STOPPED:
+        raise StacksUnavailable(f"process {pid} did not react in time: it is stopped")
 
 
 async def _until(condition: Callable[[], bool], pid: int, end: float) -> None:
@@ -83,8 +95,14 @@ async def _until(condition: Callable[[], bool], pid: int, end: float) -> None:
 
 def _takers(pid: int) -> set[str]:
     """The threads that would take the signal now."""
-    tasks = os.listdir(f"/proc/{pid}/task")
-    return {task for task in tasks if not _has_signal(f"/proc/{pid}/task/{task}/status", "SigBlk")}
+    return {task for task in os.listdir(f"/proc/{pid}/task") if _is_taker(pid, task)}
+
+
+def _is_taker(pid: int, task: str) -> bool:
+    try:
+        return not _has_signal(f"/proc/{pid}/task/{task}/status", "SigBlk")
+    except OSError:
+        return False  # it has ended
 
 
 def _is_pending(pid: int) -> bool:
@@ -92,10 +110,7 @@ def _is_pending(pid: int) -> bool:
 
 
 def _has_signal(path: str, field: str) -> bool:
-    """Whether the signal is in one of the sets of signals of a thread; true if it has ended."""
-    try:
-        with open(path, errors="replace") as file:  # a process may have any bytes as its name
-            (mask,) = (line.split()[1] for line in file if line.startswith(field))
-    except OSError:
-        return True
+    """Whether the signal is in one of the sets of signals of a thread."""
+    with open(path, errors="replace") as file:  # a process may have any bytes as its name
+        (mask,) = (line.split()[1] for line in file if line.startswith(field))
     return bool(int(mask, 16) >> (int(STACKS_SIGNAL or 0) - 1) & 1)

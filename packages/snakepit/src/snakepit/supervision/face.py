@@ -77,13 +77,13 @@ class SupervisedPool(ABC):
         """The Python stacks of all threads of a worker, as text, whatever it does: also while it
         runs a command, or C code that holds the interpreter's lock. The worker goes on.
 
-        On Linux. Takes a few milliseconds. The stacks are read without the interpreter's lock, so
-        code that enters and leaves hundreds of nested functions at that moment may crash: about one
-        dump in a hundred killed a worker that did nothing else.
+        On Linux. The worker tells them itself, mostly within milliseconds, and with them what the
+        tasks of async calls wait for. One that does not answer (0.7 s, more with a concurrency) is
+        made to write them by a signal, as where C code holds the lock.
 
         Raises:
             ConfigurationError: there is no such worker, or its adapter has no processes of Python.
-            WorkerHung: it did not react within 2 s; it may be stopped.
+            WorkerHung: it did not answer, and is stopped or did not react to the signal in 2 s.
             PoolBroken: the pool belongs to another process.
 
         Example::

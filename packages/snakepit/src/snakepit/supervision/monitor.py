@@ -26,7 +26,7 @@ from snakepit.telemetry import bus
 logger = steady_logger("snakepit.pool")
 # Seconds between two looks when no heartbeat sets a pace.
 _INTERVAL = 1.0
-# How long a worker may take to write its stacks: when it is asked for them, before it is killed.
+# How long one that does not answer may take to write its stacks: at any time, before it is killed.
 _STACKS_PATIENCE = 2.0
 _LAST_STACKS_PATIENCE = 0.2
 
@@ -41,8 +41,8 @@ class Answering(Protocol):
     def kill_hung(self, reason: str, stacks: str) -> None:
         """End it; its calls fail with WorkerHung."""
 
-    async def dump_stacks(self, patience: float) -> str:
-        """What its threads are doing.
+    async def dump_stacks(self, patience: float, *, silent: bool = False) -> str:
+        """What its threads are doing; it is not asked if it is ``silent``.
 
         Raises:
             StacksUnavailable: that can't be had.
@@ -210,5 +210,5 @@ async def kill_hung(worker: Answering, verdict: Verdict, reason: str) -> None:
     stacks = ""
     if verdict is Verdict.DEADLOCKED:  # a stopped one can't write them
         with contextlib.suppress(StacksUnavailable):
-            stacks = await worker.dump_stacks(_LAST_STACKS_PATIENCE)
+            stacks = await worker.dump_stacks(_LAST_STACKS_PATIENCE, silent=True)
     worker.kill_hung(reason, stacks)

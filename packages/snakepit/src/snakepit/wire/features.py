@@ -14,11 +14,14 @@ SEGMENTS_FEATURE: Final = "segments"
 RECALL_FEATURE: Final = "recall"
 #: A worker tells the events of its code.
 EVENTS_FEATURE: Final = "events"
+#: A worker tells what its threads do when it is asked by a frame.
+STACKS_FEATURE: Final = "stacks"
 
 
 def own_features() -> list[str]:
     """What this side can do beyond the least, for the handshake."""
-    return [RECALL_FEATURE, EVENTS_FEATURE, *([SEGMENTS_FEATURE] if is_supported() else [])]
+    in_anonymous_files = [SEGMENTS_FEATURE, STACKS_FEATURE] if is_supported() else []
+    return [RECALL_FEATURE, EVENTS_FEATURE, *in_anonymous_files]
 
 
 def common_features(theirs: object) -> list[str]:

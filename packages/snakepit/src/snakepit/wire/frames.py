@@ -53,6 +53,7 @@ class FrameType(IntEnum):
     RECALLED = 36
     LISTEN = 37
     EVENTS = 38
+    STACKS = 39
     SEGMENT = 40
     RELEASE = 41
     DISCARD = 42

@@ -81,6 +81,7 @@ class ConcurrentEngine:
     """
 
     worker_id = ""
+    tasks_loop: asyncio.AbstractEventLoop | None = None
     on_listen: Callable[[Frame], object] = bool
 
     def __init__(self, port: Port, commands: Mapping[str, Command], concurrency: int) -> None:
@@ -103,7 +104,7 @@ class ConcurrentEngine:
         return None
 
     async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop = self.tasks_loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._loop.add_reader(self._port.fileno(), end_process_if_it_raises(self._read))
         await self._stopping.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import traceback
@@ -9,14 +10,18 @@ from typing import Protocol
 
 from snakepit.errors import ProtocolError
 from snakepit.wire.frames import Frame, FrameType
-from snakepit.wire.messages import read_ids, read_value, value_frame
+from snakepit.wire.messages import message_frame, read_ids, read_value, value_frame
 from snakepit.worker.segments import ControlPort
-from snakepit.worker.stacks import take_stacks_signals
+from snakepit.worker.stacks import own_stacks, take_stacks_signals
 from snakepit.worker.telemetry import EventForwarder
 
 
 class Controlled(Protocol):
     """What the host can have done while a command runs."""
+
+    @property
+    def tasks_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop of async commands, once there is one."""
 
     def cancel(self, call_id: int) -> None:
         """Stop a call."""
@@ -54,7 +59,17 @@ def _handle(frame: Frame, port: ControlPort, engine: Controlled, forwarder: Even
         port.send(value_frame(FrameType.RECALLED, 0, unstarted))
     elif frame.type == FrameType.PING:
         port.send(value_frame(FrameType.PONG, 0, read_value(frame)))
+    elif frame.type == FrameType.STACKS:
+        _tell_stacks(read_value(frame), port, engine)
     elif frame.type == FrameType.LISTEN:
         forwarder.listened(frame)
     else:
         raise ProtocolError(f"no frame of type {frame.type} belongs on the control channel")
+
+
+def _tell_stacks(token: object, port: ControlPort, engine: Controlled) -> None:
+    try:
+        answer = message_frame(FrameType.STACKS, 0, token, own_stacks(engine.tasks_loop))
+    except (OSError, MemoryError):
+        return  # the signal's handler needs neither: the host, which gets no answer, sends it
+    port.send(answer)

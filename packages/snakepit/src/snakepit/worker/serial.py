@@ -392,7 +392,12 @@ class SerialEngine:
                 else:
                     window.grant(credit)
 
-    # --- cancelling (control thread) ----------------------------------------------------------
+    # --- asked by the host (control thread) ---------------------------------------------------
+
+    @property
+    def tasks_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop of async commands, once there is one."""
+        return self._loop
 
     def cancel(self, call_id: int) -> None:
         """Stop a call, or see to it that it never starts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 import signal
 import time
 from collections.abc import Callable
@@ -13,9 +14,9 @@ from snakepit.testing.conformance.host import Host, shown
 from snakepit.testing.conformance.rules import Broken, Chapter, NotOffered, broken
 from snakepit.wire.events import Event, Listen, listen_frame, read_events
 from snakepit.wire.exchange import SegmentExchange
-from snakepit.wire.features import EVENTS_FEATURE, SEGMENTS_FEATURE
+from snakepit.wire.features import EVENTS_FEATURE, SEGMENTS_FEATURE, STACKS_FEATURE
 from snakepit.wire.frames import FLAG_SEGMENTS, Frame, FrameType
-from snakepit.wire.messages import call_frame, read_value
+from snakepit.wire.messages import call_frame, message_frame, read_value
 from snakepit.worker.stacks import STACKS_FILE, STACKS_SIGNAL
 
 chapter = Chapter()
@@ -54,6 +55,24 @@ def deadline(bench: Bench) -> None:
 
 
 # --- stacks --------------------------------------------------------------------------------------
+
+
+@chapter.rule(
+    "stacks.told", "answers STACKS with its token and the stacks of its threads", needs="stacks"
+)
+def told_stacks(bench: Bench) -> None:
+    host = bench.offering(STACKS_FEATURE)
+    running = host.call("call_host", {"name": "f", "args": {}})
+    called = host.host_call()
+    for token in (13, "text"):
+        host.control.send(message_frame(FrameType.STACKS, 0, token))
+        found, stacks = host.body(host.expect(FrameType.STACKS, 0, host.control), 2)
+        if found != token:
+            broken(f"the token {token!r} came back as {found!r}")
+        if type(stacks) is not str or not stacks:
+            broken(f"its stacks are a text, not {reprlib.repr(stacks)}")
+    host.reply(FrameType.RESULT, called.call_id, None)
+    host.result(running)
 
 
 @chapter.rule(
