@@ -91,7 +91,10 @@ async def test_stacks_show_what_async_calls_wait_for(concurrency: int) -> None:
             running = asyncio.create_task(pool.execute("await_gate", {"gate": gate.key}))
             await gate.reached()
             (info,) = pool.workers()
-            threads, *tasks = (await pool.dump_stacks(info.worker_id)).split("\nTask ")
+            # The thread may be at the gate before its task waits for it.
+            threads, tasks = "", list[str]()
+            while not any("in to_thread\n" in task for task in tasks):
+                threads, *tasks = (await pool.dump_stacks(info.worker_id)).split("\nTask ")
             gate.open()
             await running
     assert "in pass_gate\n" in threads

@@ -15,8 +15,10 @@ from snakepit.wire.frames import Frame, FrameType
 from snakepit.wire.messages import read_body, value_frame
 
 # Seconds that a worker may take to answer, and more for each call that may run there: its threads
-# take turns at running Python code. One that does is not to be looked into.
-_ANSWER_SECONDS: Final = 0.5
+# take turns at running Python code. One that does is not to be looked into. An event loop that
+# spins gives up the interpreter's lock and takes it again so often that a thread which waits for it
+# has been seen to get it only after half a second.
+_ANSWER_SECONDS: Final = 1.0
 _ANSWER_SECONDS_OF_A_CALL: Final = 0.2
 _MOST_ANSWER_SECONDS: Final = 7.0
 # They are counted in looks: what both sides slept through, as a machine that was paused, is one.

@@ -78,7 +78,7 @@ class SupervisedPool(ABC):
         runs a command, or C code that holds the interpreter's lock. The worker goes on.
 
         On Linux. The worker tells them itself, mostly within milliseconds, and with them what the
-        tasks of async calls wait for. One that does not answer (0.7 s, more with a concurrency) is
+        tasks of async calls wait for. One that does not answer (1.2 s, more with a concurrency) is
         made to write them by a signal, as where C code holds the lock.
 
         Raises:
