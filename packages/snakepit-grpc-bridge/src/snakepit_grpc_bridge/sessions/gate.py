@@ -85,7 +85,7 @@ class Gate(NamedTuple):
         Raises:
             QuotaExceeded: it would hold more than it may.
         """
-        if any(amount > 0 for amount in taken):
+        if max(taken) > 0:
             self._require_room(tx, use, taken)
         if self.temporary is not None:
             tx.insert(SESSIONS, self.temporary.row)
