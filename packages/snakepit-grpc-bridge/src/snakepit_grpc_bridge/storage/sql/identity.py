@@ -14,8 +14,8 @@ from typing import Final
 
 __all__ = ["Identity", "identity_reader"]
 
-#: The device, and the number of the file on it.
-Identity = tuple[int, int]
+#: The device by its two numbers, and the number of the file on it.
+Identity = tuple[int, int, int]
 _AT_FDCWD: Final = -100
 _STATX_INO: Final = 0x100
 
@@ -33,24 +33,24 @@ class _Statx(ctypes.Structure):
     )
 
 
-def identity_reader() -> Callable[[str], Identity | None]:
+def identity_reader() -> Callable[[bytes], Identity | None]:
     """Return a function that tells which file is at a path; None if there is none."""
     statx = getattr(ctypes.CDLL(None), "statx", None)
     if statx is None:  # not Linux, or an old C library
         return _by_stat
 
-    def by_statx(path: str) -> Identity | None:
+    def by_statx(path: bytes) -> Identity | None:
         found = _Statx()
-        if statx(_AT_FDCWD, os.fsencode(path), 0, _STATX_INO, ctypes.byref(found)) != 0:
+        if statx(_AT_FDCWD, path, 0, _STATX_INO, ctypes.byref(found)) != 0:
             return _by_stat(path)  # an old kernel, or a container that forbids the call
-        return os.makedev(found.major, found.minor), found.number
+        return found.major, found.minor, found.number
 
     return by_statx
 
 
-def _by_stat(path: str) -> Identity | None:
+def _by_stat(path: bytes) -> Identity | None:
     try:
         found = os.stat(path)  # noqa: PTH116 - a Path would cost more than the call
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return os.major(found.st_dev), os.minor(found.st_dev), found.st_ino

@@ -24,8 +24,8 @@ class Place:
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
-        self._file = str(self.path)
-        self._log = f"{self.path}-wal"
+        self._file = os.fsencode(self.path)
+        self._log = self._file + b"-wal"
         self._identity = identity_reader()
         self._file_identity: Identity | None = None
         self._log_identity: Identity | None = None
@@ -59,7 +59,7 @@ class Place:
             StorageUnavailable: it is not.
         """
         if self._identity(self._file) != self._file_identity:
-            raise self._moved(self.path)
+            raise self._moved(self._file)
 
     def check_with_log(self) -> None:
         """As :meth:`check`, also for the log that holds the latest commits.
@@ -77,12 +77,13 @@ class Place:
         """Forget the log: it may be made anew when no connection was open."""
         self._log_identity = None
 
-    def _moved(self, path: Path | str) -> StorageUnavailable:
+    def _moved(self, file: bytes) -> StorageUnavailable:
+        path = os.fsdecode(file)
         return StorageUnavailable(
             f"{path} was deleted or replaced while the database was open; nothing is written any "
             "more: put it back, or close the storage and open it anew",
             retryable=False,
-            details={"file": str(path)},
+            details={"file": path},
         )
 
 
