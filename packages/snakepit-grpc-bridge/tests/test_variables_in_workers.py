@@ -8,13 +8,15 @@ import dataclasses
 import os
 import random
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.fernet import Fernet
 from running_platform import running_platform
 
-from snakepit.errors import WorkerLost
+from snakepit.errors import ConfigurationError, WorkerLost
 from snakepit_grpc_bridge import Platform
 from snakepit_grpc_bridge.errors import (
     NotAllowed,
@@ -96,6 +98,40 @@ async def test_handles_secrets_and_types_of_ones_own() -> None:
         assert await run(platform, home, "read", "price") == "1.10"
         await run(platform, home, "write", "price", "2.20")
         assert await variables.get(home, "price") == Decimal("2.20")
+
+
+async def test_a_private_type_of_ones_own_is_a_secret_in_workers_and_in_the_storage(
+    tmp_path: Path,
+) -> None:
+    keys = (Secret(Fernet.generate_key().decode()),)
+    url = f"sqlite:///{tmp_path}/state.db"
+    async with (
+        running_platform(storage=url, secret_keys=keys) as platform,
+        platform.sessions.open() as session,
+    ):
+        variables, home = platform.variables, session.id
+        variables.types.register_type(
+            VariableType(name="pin", expects="a PIN", read=read_pin, private=True)
+        )
+        await variables.create(home, "pin", "pin", "1234")
+        with pytest.raises(ValidationFailed, match="takes a PIN, not this value"):
+            await variables.set(home, "pin", "12345")
+        assert await variables.get(home, "pin") == Secret("1234")
+        assert await run(platform, home, "describe", "pin") == {
+            "type": "Secret", "text": "Secret('***')", "inside": "1234",
+        }  # fmt: skip
+        variables.types.register_type(
+            VariableType(name="bare", expects="text", read=str, private=True)
+        )
+        with pytest.raises(ConfigurationError, match="'bare' is private, so its `read` has to"):
+            await variables.create(home, "bare", "bare", "x")
+
+
+def read_pin(value: Any) -> Secret:
+    secret = value if type(value) is Secret else Secret(value)
+    if len(secret.reveal()) != 4:
+        raise ValueError
+    return secret
 
 
 async def test_a_call_reaches_its_own_session_and_the_global_one() -> None:

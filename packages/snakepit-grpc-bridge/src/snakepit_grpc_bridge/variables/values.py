@@ -64,10 +64,15 @@ class Values:
 
         Raises:
             ConfigurationError: it is a secret, there is no key to seal it, and it would be written
-                down.
+                down; or its private type does not make a Secret of it.
         """
         if not declaration.type.private or value is None:
             return declaration.to_plain(value)
+        if type(value) is not Secret:
+            raise ConfigurationError(
+                f"the type {declaration.type.name!r} is private, so its `read` has to return a "
+                f"Secret, not a {type(value).__name__}"
+            )
         if self._keys:
             return seal(value, self._keys, context=place)
         if self._durable:

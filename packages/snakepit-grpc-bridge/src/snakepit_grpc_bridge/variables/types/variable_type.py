@@ -50,7 +50,7 @@ class VariableType(Generic[T]):
         copy: returns what readers of the variable get; None if what is stored can't be changed.
         to_plain: returns plain data to store and to send, None if the stored form is plain data.
         from_plain: makes the stored form of that again; goes with ``to_plain``.
-        private: values are never shown, and leave the host sealed only.
+        private: values are never shown, and leave the host sealed only. ``read`` returns a Secret.
 
     Example:
         >>> from fractions import Fraction
