@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from state_services import running_state
+from state_services import State, running_state
 
 from snakepit.errors import ConfigurationError
 from snakepit_grpc_bridge.errors import (
@@ -18,6 +18,7 @@ from snakepit_grpc_bridge.errors import (
     ValidationFailed,
 )
 from snakepit_grpc_bridge.sessions import GLOBAL_SESSION, Quotas
+from snakepit_grpc_bridge.sessions.activity import Activity
 
 
 async def test_records(storage_url: str) -> None:
@@ -211,6 +212,47 @@ async def test_uses_are_written_down_before_another_host_could_miss_them(sqlite_
             await asyncio.sleep(0)  # its own sweeper has a turn
         other.clock.now += 99
         assert await other.sessions.exists("shared")
+
+
+async def test_a_long_call_is_written_down_in_time_again_and_again(sqlite_url: str) -> None:
+    async with running_state(sqlite_url) as one, running_state(sqlite_url) as other:
+        await one.sessions.start("busy", ttl=0.5)
+        await one.variables.put("busy", "x", 1)
+        one.sessions.start_sweeping()
+        async with one.sessions.turn("busy"), asyncio.timeout(30):
+            for _ in range(10):  # ordinary sweeps would take ten times ten seconds for it
+                one.clock.now += 0.4375
+                while await last_use(other, "busy") < one.clock.now:
+                    pass  # each look waits for a thread, and the sweeper has its turn
+                other.clock.now = one.clock.now
+                assert await other.sessions.sweep() == 0
+            assert await other.variables.get("busy", "x") == 1
+
+
+async def last_use(state: State, session_id: str) -> float:
+    """As it is written down."""
+    found = {each.id: each.last_used for each in await state.sessions.list()}
+    return found[session_id].timestamp()
+
+
+def test_what_serves_a_call_is_due_again_after_each_time() -> None:
+    activity = Activity()
+    assert activity.pause(0.0) == 10.0
+    for session_id, ttl in (("read", 1.0), ("busy", 20.0), ("quick", 5.0), ("long", 1e6)):
+        activity.note(session_id, ttl, 0.0)
+    for session_id in ("busy", "quick", "long"):
+        activity.enter(session_id)
+    assert activity.pause(0.0) == 0.1
+    assert activity.to_write(1.0) == {"read": 0.0, "busy": 1.0, "quick": 1.0, "long": 1.0}
+    assert activity.pause(1.0) == 0.5
+    activity.forget("quick")  # it has been closed under its call
+    assert activity.pause(1.0) == 2.0
+    activity.to_write(3.0)
+    assert activity.pause(4.0) == 1.0
+    activity.leave("busy")
+    activity.to_write(5.0)
+    assert activity.pause(5.0) == 10.0
+    assert activity.pause(64.0) == 1.0  # the one that is long serves a call still
 
 
 async def test_writing_uses_down_keeps_nobody_waiting_and_forgets_none() -> None:

@@ -16,6 +16,8 @@ __all__ = ["Activity"]
 _PART: Final = 0.1
 #: But within as many seconds, however long it lives.
 _LONGEST: Final = 60.0
+#: The pause between two sweeps is at least so many seconds, and at most so many.
+_PAUSES: Final = (0.05, 10.0)
 
 
 class Activity:
@@ -28,6 +30,8 @@ class Activity:
     def __init__(self) -> None:
         self._noted: dict[str, float] = {}
         self._due: dict[str, float] = {}
+        # The times to live of those that are due, and of those that serve calls.
+        self._ttls: dict[str, float] = {}
         self.calls: dict[str, int] = {}
 
     def note(self, session_id: str, ttl: float | None, now: float) -> float | None:
@@ -37,20 +41,26 @@ class Activity:
         self._noted[session_id] = now
         if session_id in self._due:
             return None
-        due = self._due[session_id] = now + min(ttl * _PART, _LONGEST)
+        self._ttls[session_id] = ttl
+        due = self._due[session_id] = _due(ttl, now)
         return due
 
     def last_used(self, session_id: str) -> float | None:
         """When it was last used, if that has not been written down."""
         return self._noted.get(session_id)
 
-    def next_due(self) -> float | None:
-        """When the first use has to be written down."""
-        return min(self._due.values(), default=None)
+    def pause(self, now: float) -> float:
+        """Seconds until the first use has to be written down, or until the next sweep."""
+        shortest, longest = _PAUSES
+        due = min(self._due.values(), default=math.inf)
+        return min(max(due - now, shortest), longest)
 
     def to_write(self, now: float) -> dict[str, float]:
-        """The uses to write down, by session; a session that serves a call is used ``now``."""
-        self._due.clear()
+        """The uses to write down, by session; a session that serves a call is used ``now``, and
+        again: or it would expire in the eyes of other hosts while the call runs.
+        """
+        self._ttls = {each: ttl for each, ttl in self._ttls.items() if each in self.calls}
+        self._due = {each: _due(ttl, now) for each, ttl in self._ttls.items()}
         return self._noted | dict.fromkeys(self.calls, now)
 
     def written(self, uses: Iterable[tuple[str, float]]) -> None:
@@ -65,6 +75,7 @@ class Activity:
         """The session has ended."""
         self._noted.pop(session_id, None)
         self._due.pop(session_id, None)
+        self._ttls.pop(session_id, None)
 
     # --- calls -----------------------------------------------------------------------------------
 
@@ -77,3 +88,7 @@ class Activity:
         self.calls[session_id] -= 1
         if not self.calls[session_id]:
             del self.calls[session_id]
+
+
+def _due(ttl: float, now: float) -> float:
+    return now + min(ttl * _PART, _LONGEST)

@@ -62,8 +62,8 @@ _MEMORY: Final = 86_400.0
 _BATCH: Final = 20
 #: Sessions whose uses are written down in one transaction: about as much work.
 _USES: Final = 200
-#: The pause of the sweep is at most so many seconds, and at least so many.
-_PAUSES: Final = (0.05, 10.0)
+#: Seconds between what has a sweep begin sooner, and the sweep: so others come along.
+_GATHERING: Final = 0.05
 # Its own constructor takes twice as long, for whatever is done in a session.
 _new_gate: Final = tuple.__new__
 
@@ -340,6 +340,7 @@ class SessionService:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         row, use = await self._enter_by(deadline, session_id)
         self._activity.enter(session_id)
+        self._note(session_id, use.ttl)  # a sweep may have been since that
         try:
             left = left_until(deadline)
             async with self._turns.take(session_id, row.concurrency, left) as waited:
@@ -431,16 +432,14 @@ class SessionService:
 
     async def _pause(self) -> None:
         """Until uses have to be written down, or so long."""
-        shortest, longest = _PAUSES
         now = self._clock()
-        due = self._activity.next_due()
-        pause = longest if due is None else min(max(due - now, shortest), longest)
+        pause = self._activity.pause(now)
         self._sweeps_at = now + pause
         self._sooner.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await self._sooner.wait()
-                await asyncio.sleep(shortest)
+                await asyncio.sleep(_GATHERING)
 
     # --- transactions --------------------------------------------------------------------------
 
