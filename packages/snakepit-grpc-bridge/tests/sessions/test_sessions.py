@@ -119,10 +119,19 @@ async def test_sessions_end_with_what_they_hold(storage_url: str) -> None:
         assert await state.variables.history("s", "x") == []
 
 
-async def test_the_global_session_is_emptied_not_closed() -> None:
-    async with running_state() as state:
+async def test_the_global_session_is_emptied_not_closed(storage_url: str) -> None:
+    async with running_state(storage_url) as state:
         await state.variables.put(GLOBAL_SESSION, "x", 1)
+        watch = await state.variables.watch(GLOBAL_SESSION)
+        open_meanwhile: list[bool] = []
+
+        async def look(session_id: str) -> None:
+            open_meanwhile.append(await state.sessions.exists(session_id))
+
+        state.sessions.on_close(look)
         await state.sessions.clear_global()
+        assert open_meanwhile == [True]
+        assert [change.kind async for change in watch] == ["initial"]
         assert await state.variables.exists("s", "x") is False
         assert await state.sessions.exists(GLOBAL_SESSION)
         await state.variables.put(GLOBAL_SESSION, "x", 1)

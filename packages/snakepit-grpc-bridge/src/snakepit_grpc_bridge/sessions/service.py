@@ -244,8 +244,6 @@ class SessionService:
             self._perhaps_stored.discard(session_id)
             if stored or temporary is not None:
                 await self._release(session_id, "closed")
-        if stored and session_id == GLOBAL_SESSION:
-            await self.open_global()
         return stored or temporary is not None
 
     async def _try_to_close(self, session_id: str) -> None:
@@ -255,7 +253,7 @@ class SessionService:
             _log.warning("session %r was not closed, and will expire: %s", session_id, error)
 
     async def clear_global(self) -> None:
-        """Remove all global variables, tools and instances."""
+        """Remove all global variables, tools and instances; watches of it end."""
         await self.close(GLOBAL_SESSION)
 
     @operation("sessions")
@@ -455,6 +453,8 @@ class SessionService:
             tx.delete(SESSION_USE, session_id)
         else:
             tx.put(SESSION_USE, ended_use(use, expired))
+        if session_id == GLOBAL_SESSION:
+            create_global(tx, self._clock())  # it is never missing, not even for a moment
         return True
 
     async def _enter(self, session_id: str) -> tuple[SessionRow, UseRow]:
