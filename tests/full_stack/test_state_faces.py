@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -63,6 +64,34 @@ def test_variables_are_a_mapping(client: dspex.Client) -> None:
             variables["a"]
         with pytest.raises(VariableNotFound):
             del variables["a"]
+
+
+def test_updates_of_many_threads_are_all_counted(client: dspex.Client) -> None:
+    with client.start_session() as session, ThreadPoolExecutor(8) as threads:
+        session.set_variable("visits", 0)
+        done = [
+            threads.submit(session.update_variable, "visits", lambda visits: visits + 1)
+            for _ in range(40)
+        ]
+        assert sorted(each.result() for each in done) == list(range(1, 41))
+        with pytest.raises(VariableNotFound):
+            session.update_variable("missing", lambda value: value)
+
+
+def test_what_has_no_method_is_run_on_the_platform(client: dspex.Client) -> None:
+    with client.start_session() as session:
+        variables = session.platform.variables
+        for limit in (1, 2):
+            session.set_variable("limit", limit)
+        history = session.run(variables.history(session.id, "limit"))
+        assert [version.value for version in history] == [1]
+
+        async def increment() -> None:
+            async with variables.transaction(session.id) as transaction:
+                transaction.set("limit", await transaction.get("limit") + 1)
+
+        client.run(increment())
+        assert dict(session.variables) == {"limit": 3}
 
 
 def test_variables_are_fields_of_a_class(client: dspex.Client) -> None:

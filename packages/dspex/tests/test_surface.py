@@ -41,14 +41,14 @@ def test_the_modules_names_are_listed_on_purpose() -> None:
 
 
 def test_both_clients_have_the_same_methods() -> None:
-    only_async = {"open", "start_temp_session", "platform"}
-    only_sync = {"variables", "closed"}
+    only_async = {"open", "start_temp_session"}
+    only_sync = {"variables", "closed", "run"}
     assert public(dspex.AsyncClient) - only_async == public(dspex.Client) - only_sync - {"settings"}
 
 
 def test_both_sessions_have_the_same_methods() -> None:
-    only_sync = {"variables", "tool", "id"}
-    assert public(dspex.AsyncSession) - {"platform"} == public(dspex.Session) - only_sync
+    only_sync = {"variables", "tool", "id", "run"}
+    assert public(dspex.AsyncSession) == public(dspex.Session) - only_sync
 
 
 @pytest.mark.parametrize("name", ["ask", "predict", "call_tool", "start_session"])

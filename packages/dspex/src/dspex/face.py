@@ -13,6 +13,7 @@ from dspex.tools import ToolDecorator, ToolSpec
 from dspex.workspace import AsyncWorkspace
 from snakepit.loop_thread import LoopThread
 from snakepit.threads import call_in_thread
+from snakepit_grpc_bridge import Platform
 from snakepit_grpc_bridge.variables import VariableChange, Watch
 
 P = ParamSpec("P")
@@ -57,6 +58,7 @@ class Workspace(Face, ToolDecorator):
     answer_with_context = sync(AsyncWorkspace.answer_with_context)
     set_variable = sync(AsyncWorkspace.set_variable)
     get_variable = sync(AsyncWorkspace.get_variable)
+    update_variable = sync(AsyncWorkspace.update_variable)
     list_variables = sync(AsyncWorkspace.list_variables)
     delete_variable = sync(AsyncWorkspace.delete_variable)
     create_variable = sync(AsyncWorkspace.create_variable)
@@ -70,6 +72,27 @@ class Workspace(Face, ToolDecorator):
 
     def _decorated(self, spec: ToolSpec) -> None:
         self._loop.run(self._behind._register(spec))
+
+    @property
+    def platform(self) -> Platform:
+        """The platform below, for what has no method here. It is asynchronous: see `run`."""
+        platform: Platform = self._behind.platform
+        return platform
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the client's event loop, and wait for its result.
+
+        Raises:
+            PoolClosed: the client is closed.
+            ConfigurationError: the code runs on that loop itself, where it can be awaited.
+
+        Example:
+            >>> variables = client.platform.variables
+            >>> client.set_variable("limit", 10)
+            >>> client.run(variables.get_variable("global", "limit")).version
+            0
+        """
+        return self._loop.run(work)
 
     def watch_variables(
         self,

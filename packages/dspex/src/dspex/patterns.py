@@ -1,16 +1,17 @@
 """The everyday questions as pure steps: which program to run, and what its output must be.
 
-Each pattern is a generator that yields `Request`s and is sent `Prediction`s. It does no IO and
-knows no client, so the same steps serve the asynchronous and the synchronous face, and a test
-drives them without a model. Bad input raises when the first request is asked for, before anything
-is sent anywhere.
+Each pattern is a generator that yields `Request`s and is sent `Prediction`s, by `drive`. It does no
+IO and knows no client, so the same steps serve the asynchronous and the synchronous face, and a
+test drives them without a model. Bad input raises when the first request is asked for, before
+anything is sent anywhere.
 """
 
 from __future__ import annotations
 
+import asyncio
 import keyword
 import re
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -38,6 +39,28 @@ class Request:
 
 
 Steps = Generator[Request, Prediction, T]
+
+
+async def drive(
+    steps: Steps[T], answer: Callable[[Request, float], Awaitable[Prediction]], budget: float
+) -> T:
+    """Run the requests of a pattern, all of them within `budget` seconds; `answer` is told how many
+    are left.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + budget
+    try:
+        request = next(steps)
+        while True:
+            try:
+                prediction = await answer(request, max(deadline - clock(), 0.001))
+            except OutputFieldMissing as error:
+                request = steps.throw(error)
+            else:
+                request = steps.send(prediction)
+    except StopIteration as done:
+        result: T = done.value
+        return result
 
 
 def ask(question: str, *, reasoning: bool = False) -> Steps[Answer]:

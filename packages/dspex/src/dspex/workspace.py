@@ -7,14 +7,12 @@ of it happens in its session.
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, TypeVar, Unpack
 
 from dspex import patterns
-from dspex.errors import OutputFieldMissing
 from dspex.prediction import Answer, Prediction
 from dspex.tools import ToolSpec
 from snakepit.options import seconds
@@ -279,6 +277,24 @@ class AsyncWorkspace(ABC):
             self._home, name, *(() if default is MISSING else (default,))
         )
 
+    async def update_variable(self, name: str, function: Callable[[Any], Any]) -> Any:
+        """Replace the value of a variable of this workspace's own by `function` of it; return that.
+
+        No write is lost: `function` is called again when somebody else has written meanwhile. It is
+        plain and quick, and has no effects of its own.
+
+        Raises:
+            VariableNotFound: there is none of that name here.
+            ValidationFailed: the new value does not fit.
+
+        Example:
+            >>> client.set_variable("visits", 1)
+            >>> client.update_variable("visits", lambda visits: visits + 1)
+            2
+        """
+        variable = await self.platform.variables.update(self._home, name, function)
+        return variable.value
+
     async def list_variables(self) -> dict[str, Any]:
         """Return every variable that can be read here, by name: a session's own and the global.
 
@@ -470,21 +486,9 @@ class AsyncWorkspace(ABC):
         )
 
     async def _drive(self, steps: patterns.Steps[T], timeout: Timeout) -> T:
-        """Run a pattern's requests, all of them within one budget of time."""
-        clock = asyncio.get_running_loop().time
         budget = self.platform.settings.timeout if timeout is None else timeout
-        deadline = clock() + seconds("timeout", budget)
-        try:
-            request = next(steps)
-            while True:
-                left = max(deadline - clock(), 0.001)
-                kind = "chain_of_thought" if request.reasoning else "predict"
-                try:
-                    answer = await self._run(kind, request.signature, request.inputs, timeout=left)
-                except OutputFieldMissing as error:
-                    request = steps.throw(error)
-                else:
-                    request = steps.send(answer)
-        except StopIteration as done:
-            result: T = done.value
-            return result
+        return await patterns.drive(steps, self._answer, seconds("timeout", budget))
+
+    async def _answer(self, request: patterns.Request, left: float) -> Prediction:
+        kind = "chain_of_thought" if request.reasoning else "predict"
+        return await self._run(kind, request.signature, request.inputs, timeout=left)
