@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.fernet import Fernet
 from state_services import State, running_state
 
 from snakepit_grpc_bridge.errors import SessionNotFound
 from snakepit_grpc_bridge.variables import VariableChange, Watch
+from snakepit_grpc_bridge.variables.types import Secret
 
 
 def told(change: VariableChange) -> tuple[Any, ...]:
@@ -45,6 +47,19 @@ async def test_the_life_of_a_variable_is_told_as_it_happens(storage_url: str) ->
             assert await next_of(watch) == ("t", "created", None, 3)
             await variables.rollback("s", "t", 0)
             assert await next_of(watch) == ("t", "updated", 3, 1)
+
+
+async def test_a_secret_that_is_written_again_is_not_told(storage_url: str) -> None:
+    keys = [Secret(Fernet.generate_key().decode())]
+    async with running_state(storage_url, secret_keys=keys) as state:
+        await state.variables.create("s", "key", "secret", "one")
+        watch = await state.variables.watch("s", "key")
+        assert await next_of(watch) == ("key", "initial", None, Secret("one"))
+        await state.variables.set("s", "key", "one")
+        await state.variables.set("s", "key", "two")
+        change = await anext(watch)
+        assert told(change) == ("key", "updated", Secret("one"), Secret("two"))
+        assert change.missed == 0
 
 
 async def test_only_what_is_watched_is_told() -> None:

@@ -228,9 +228,15 @@ class VariableAccess:
             row = after or before
             if row is None or not self._watchers.of(row.session_id):
                 continue
-            if before is not None and after is not None and is_same(before.value, after.value):
+            if before is not None and after is not None and self._is_same(before, after):
                 continue  # nothing that a watcher could see
             self._watchers.publish(self._change(change, row))
+
+    def _is_same(self, before: VariableRow, after: VariableRow) -> bool:
+        if self._is_private(before) and self._is_private(after):
+            # The same secret is sealed in other bytes each time.
+            return is_same(self.values.value_of(before), self.values.value_of(after))
+        return is_same(before.value, after.value)
 
     def _change(self, change: Change, row: VariableRow) -> VariableChange:
         before, after = change.before, change.after
