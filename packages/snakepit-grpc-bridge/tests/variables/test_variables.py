@@ -21,6 +21,7 @@ from snakepit_grpc_bridge.errors import (
     VariableNotFound,
 )
 from snakepit_grpc_bridge.sessions import GLOBAL_SESSION, Quotas
+from snakepit_grpc_bridge.variables import writing
 from snakepit_grpc_bridge.variables.types import DatasetHandle, ModelHandle
 
 
@@ -325,6 +326,66 @@ async def test_of_the_history_so_much_is_kept() -> None:
         assert (large.kept, large.value) == (False, None)
         with pytest.raises(ValidationFailed, match="no value of version 0"):
             await variables.rollback("s", "text", 0)
+
+
+async def test_creating_and_deleting_over_and_over_leaves_no_more_than_that() -> None:
+    async with running_state() as state:
+        for number in range(120):
+            await state.variables.put("s", "n", number)
+            await state.variables.delete("s", "n")
+        assert (await state.variables.put("s", "n", 0)).version == 240
+        kept = await state.variables.history("s", "n", limit=1000)
+        assert [one.version for one in kept] == list(range(239, 139, -1))
+
+
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize("batch", [2, 200])
+async def test_the_history_of_what_was_deleted_is_forgotten(
+    storage_url: str, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "_BATCH", batch)
+    async with running_state(storage_url) as state:
+        variables, clock, place = state.variables, state.clock, GLOBAL_SESSION
+        await variables.create(place, "code", "string", "1234", ttl=1)
+        for name in ("gone", "anew", "kept", "later"):
+            for number in range(3):
+                await variables.put(place, name, number)
+        await variables.delete(place, "gone")
+        clock.now += 2
+        await state.sessions.sweep()  # deletes the code, too
+        for _ in range(2):
+            await variables.delete(place, "anew")
+            await variables.put(place, "anew", 3)
+        await variables.put(place, "anew", 4)
+        clock.now += 20 * DAY
+        await variables.delete(place, "later")
+
+        async def left() -> dict[str, list[int]]:
+            await state.sessions.sweep()
+            return {
+                name: [one.version for one in await variables.history(place, name)]
+                for name in ("gone", "code", "anew", "kept", "later")
+            }
+
+        clock.now += 10 * DAY - 2.5
+        every = {
+            "gone": [3, 2, 1, 0],
+            "code": [1, 0],
+            "anew": [6, 5, 4, 3, 2, 1, 0],
+            "kept": [1, 0],
+            "later": [3, 2, 1, 0],
+        }
+        assert await left() == every
+        clock.now += 1
+        assert await left() == every | {"gone": []}
+        clock.now += 2
+        assert await left() == every | {"gone": [], "code": [], "anew": [6]}
+        assert (await variables.get_variable(place, "anew")).version == 7
+        assert (await variables.put(place, "gone", 0)).version == 0
+        clock.now += 30 * DAY
+        assert await left() == {"gone": [], "code": [], "anew": [6], "kept": [1, 0], "later": []}
 
 
 async def test_a_variable_whose_time_is_over_is_gone(storage_url: str) -> None:

@@ -49,6 +49,19 @@ async def test_the_life_of_a_variable_is_told_as_it_happens(storage_url: str) ->
             assert await next_of(watch) == ("t", "updated", 3, 1)
 
 
+async def test_what_comes_after_a_forgotten_deletion_is_told() -> None:
+    async with running_state() as state:
+        variables, place = state.variables, state.sessions.global_id
+        await variables.put(place, "n", 1)
+        watch = await variables.watch(place, "n", initial=False)
+        await variables.delete(place, "n")
+        assert await next_of(watch) == ("n", "deleted", 1, None)
+        state.clock.now += 31 * 86_400
+        await state.sessions.sweep()
+        assert (await variables.put(place, "n", 2)).version == 0
+        assert await next_of(watch) == ("n", "created", None, 2)
+
+
 async def test_a_secret_that_is_written_again_is_not_told(storage_url: str) -> None:
     keys = [Secret(Fernet.generate_key().decode())]
     async with running_state(storage_url, secret_keys=keys) as state:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from operator import methodcaller
 from typing import Any, Final, TypeVar
 
@@ -29,7 +30,13 @@ from snakepit_grpc_bridge.variables.names import check_variable_name
 from snakepit_grpc_bridge.variables.rows import HISTORY, VARIABLES, VariableChange, VariableRow
 from snakepit_grpc_bridge.variables.values import Values, moment
 from snakepit_grpc_bridge.variables.watching import ChangeCallback, Watch, Watchers, call_back
-from snakepit_grpc_bridge.variables.writing import Change, Writing, find, known_names
+from snakepit_grpc_bridge.variables.writing import (
+    Change,
+    Writing,
+    find,
+    forget_deleted,
+    known_names,
+)
 
 __all__ = ["VariableAccess", "visible"]
 
@@ -57,6 +64,7 @@ class VariableAccess:
         sessions.on_end(_delete_all)
         sessions.on_close(self._session_closed)
         sessions.on_sweep(self._delete_expired)
+        sessions.on_sweep(self._forget_deleted)
 
     async def read(self, session_id: str, work: Callable[[ReadTransaction, Gate], _T]) -> _T:
         """Read in an open session; that is a use of it."""
@@ -172,6 +180,14 @@ class VariableAccess:
             delete = methodcaller("delete_expired", row.name)
             with contextlib.suppress(SessionNotFound):  # it went with its session
                 await self.write(row.session_id, delete)
+
+    async def _forget_deleted(self) -> None:
+        """Forget the history of variables that were deleted long ago."""
+        forget = partial(forget_deleted, now=self._sessions.now())
+        count = await self._storage.transact(forget)
+        while count:
+            await asyncio.sleep(0)  # others' turn, also where a transaction never waits
+            count = await self._storage.transact(forget)
 
     async def aclose(self) -> None:
         """End all watches; a callback that runs is cancelled. Idempotent."""

@@ -11,6 +11,7 @@ from snakepit_grpc_bridge.storage import Table
 
 __all__ = [
     "HISTORY",
+    "HISTORY_RETENTION",
     "VARIABLES",
     "HistoryRow",
     "Kind",
@@ -21,6 +22,8 @@ __all__ = [
     "VariableVersion",
 ]
 
+#: Seconds that the history of a variable is kept after its deletion.
+HISTORY_RETENTION: Final = 30 * 86_400.0
 
 Kind = Literal["initial", "created", "updated", "deleted"]
 
@@ -143,7 +146,9 @@ class VariableRow:
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
-    """A state that a variable had before its present one, or its deletion."""
+    """A state that a variable had before its present one, or its deletion. ``forget_at`` is set in
+    a deletion alone: when it is forgotten with all before it.
+    """
 
     session_id: str
     name: str
@@ -153,6 +158,7 @@ class HistoryRow:
     updated_by: str | None
     deleted: bool
     kept: bool
+    forget_at: float | None
     value: Any
 
 
@@ -164,5 +170,9 @@ VARIABLES: Final = Table(
     values=("value", "constraints", "metadata"),
 )
 HISTORY: Final = Table(
-    "variable_history", HistoryRow, key=("session_id", "name", "version"), values=("value",)
+    "variable_history",
+    HistoryRow,
+    key=("session_id", "name", "version"),
+    indexes={"forgetting": ("forget_at",)},
+    values=("value",),
 )

@@ -215,7 +215,7 @@ class VariableService:
     ) -> Sequence[VariableVersion]:
         """Return the earlier states of the session's own variable, the newest first.
 
-        The last 100 are kept, also over its deletion; values of more than 64 KiB are not.
+        The last 100 are kept, over its deletion for 30 days; values of more than 64 KiB are not.
         """
         whole_number("limit", limit)
         rows = await self._access.read(

@@ -7,17 +7,20 @@ import dataclasses
 import inspect
 import logging
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from snakepit_grpc_bridge.cancelling import is_cancelled
 from snakepit_grpc_bridge.variables.comparing import is_same
-from snakepit_grpc_bridge.variables.rows import Kind, VariableChange
+from snakepit_grpc_bridge.variables.rows import HISTORY_RETENTION, Kind, VariableChange
 
 __all__ = ["ChangeCallback", "Watch", "Watchers", "call_back"]
 
 _log = logging.getLogger(__name__)
+
+#: Between a deletion and what comes after it was forgotten, whatever the clocks of hosts say.
+_LONG_AGO: Final = timedelta(seconds=HISTORY_RETENTION / 2)
 
 ChangeCallback = Callable[[VariableChange], object]
 """Is told of a change; a coroutine function is awaited."""
@@ -87,7 +90,10 @@ class Watch:
 
     def _is_news(self, change: VariableChange) -> bool:
         known = self._known.get(change.name)
-        return known is None or change.version > known.version
+        if known is None or change.version > known.version:
+            return True
+        # Of a name that was forgotten, versions begin anew.
+        return known.kind == "deleted" and change.updated_at - known.updated_at > _LONG_AGO
 
     def end(self) -> None:
         """Let the consumer come to an end, after what it has not read."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -18,17 +19,25 @@ from snakepit_grpc_bridge.errors import (
 from snakepit_grpc_bridge.sessions.gate import Gate, Taken
 from snakepit_grpc_bridge.storage import ReadTransaction, Transaction
 from snakepit_grpc_bridge.variables.names import check_variable_name
-from snakepit_grpc_bridge.variables.rows import HISTORY, VARIABLES, HistoryRow, VariableRow
+from snakepit_grpc_bridge.variables.rows import (
+    HISTORY,
+    HISTORY_RETENTION,
+    VARIABLES,
+    HistoryRow,
+    VariableRow,
+)
 from snakepit_grpc_bridge.variables.sizes import size_of
 from snakepit_grpc_bridge.variables.types import Declaration
 from snakepit_grpc_bridge.variables.values import Values, place_of
 
-__all__ = ["ANY_VERSION", "Change", "Writing", "find", "known_names"]
+__all__ = ["ANY_VERSION", "Change", "Writing", "find", "forget_deleted", "known_names"]
 
 #: Earlier states of a variable that are kept.
 HISTORY_LIMIT: Final = 100
 #: Bytes of a value that is kept as an earlier state.
 HISTORY_VALUE_BYTES: Final = 1 << 16
+#: Earlier states that are forgotten in one transaction: a few milliseconds of work.
+_BATCH: Final = 200
 
 ANY_VERSION: Final = -1
 
@@ -51,6 +60,20 @@ def known_names(tx: ReadTransaction, *session_ids: str) -> list[str]:
     """The names of the variables of sessions, for errors."""
     rows = (row for session_id in session_ids for row in tx.scan(VARIABLES.span(session_id)))
     return sorted({row.name for row in rows})
+
+
+def forget_deleted(tx: Transaction, now: float) -> int:
+    """Forget some of what is left of variables that were deleted long ago; how many states. One
+    that was created anew keeps what it has had since.
+    """
+    room = _BATCH
+    due = HISTORY.span(by="forgetting", stop=math.nextafter(now, math.inf))
+    for row in tx.scan(due, limit=_BATCH):
+        span = HISTORY.span(row.session_id, row.name, stop=row.version + 1)
+        room -= tx.delete_span(span, limit=room)
+        if not room:
+            break
+    return _BATCH - room
 
 
 def _has_expired(row: VariableRow, now: float) -> bool:
@@ -225,6 +248,7 @@ class Writing:
                 updated_by=self._by,
                 deleted=True,
                 kept=False,
+                forget_at=self._gate.now + HISTORY_RETENTION,
                 value=None,
             ),
         )
@@ -315,17 +339,26 @@ class Writing:
                 updated_by=row.updated_by,
                 deleted=False,
                 kept=kept,
+                forget_at=None,
                 value=row.value if kept else None,
             ),
         )
-        oldest = row.version + 1 - HISTORY_LIMIT
-        if oldest > 0:
-            self._tx.delete(HISTORY, row.session_id, row.name, oldest - 1)
+        self._make_room(row.name, row.version)
+
+    def _make_room(self, name: str, version: int) -> None:
+        """Forget the state that is one too many, now that there is one of this version."""
+        if version >= HISTORY_LIMIT:
+            self._tx.delete(HISTORY, self._gate.session_id, name, version - HISTORY_LIMIT)
 
     def _last_version(self, name: str, before: VariableRow | None) -> int:
         """So that a variable that is created anew can't be taken for what it was before."""
         if before is not None:
             return before.version
+        last = self._last_ended(name)
+        self._make_room(name, last)  # that it ended was a version, too
+        return last
+
+    def _last_ended(self, name: str) -> int:
         session_id = self._gate.session_id
         expired = self._tx.get(VARIABLES, session_id, name)
         if expired is not None:
