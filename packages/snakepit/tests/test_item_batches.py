@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snakepit.wire.batching import MOST_BYTES, MOST_ITEMS, QUICK, RUN, ItemBatches
 from snakepit.wire.credit import WINDOW, Credit, ReceiveWindow, SendWindow
 from snakepit.wire.frames import FrameDecoder
 from snakepit.wire.messages import item_body, items_size, read_items
-from snakepit.worker.batching import MOST_BYTES, MOST_ITEMS, QUICK, RUN, ItemBatches
 
 MUCH = Credit(1 << 40, 1 << 40)
 

@@ -20,6 +20,7 @@ from snakepit.errors import (
     raised_to_wire,
 )
 from snakepit.link.connection import FrameConnection
+from snakepit.link.items import ItemSender
 from snakepit.nesting import HostCall, enter_chain
 from snakepit.telemetry import bus
 from snakepit.telemetry.labels import error_labels
@@ -29,7 +30,6 @@ from snakepit.wire.frames import Frame, FrameType
 from snakepit.wire.messages import (
     CallRequest,
     bare_frame,
-    items_frame,
     read_call,
     read_credit,
     value_frame,
@@ -64,6 +64,7 @@ class HostCalls:
         #: Whose commands make them.
         self.parents: dict[int, Call] = {}
         self._windows: dict[int, AsyncSendWindow] = {}
+        self._items = ItemSender(connection)
 
     def start(self, frame: Frame, parent_of: Callable[[int], Call | None]) -> None:
         """Serve a ``CALL`` frame as soon as what came with it has been handled.
@@ -166,11 +167,12 @@ class HostCalls:
         try:
             async for item in items:
                 await window.opened()
-                frame, size = items_frame(call.call_id, [item], self._connection.segments)
-                window.spend(1, size)
-                self._send(frame)
+                self._items.send(call.call_id, item, window)
         finally:
-            await items.aclose()
+            try:
+                await items.aclose()
+            finally:
+                self._items.flush()  # what ends the stream comes after its items
         self._send(bare_frame(FrameType.END, call.call_id))
 
     def _send_error(self, call_id: int, error: BaseException) -> None:

@@ -165,19 +165,6 @@ def value_frame(
     return pack_header(len(body), kind, flags, 0, call_id) + body  # as in call_frame
 
 
-def items_frame(
-    call_id: int, items: list[Any], segments: OutgoingSegments | None = None
-) -> tuple[bytes, int]:
-    """The bytes of an ``ITEM``, and how many of a stream's credit it takes: those of its body and
-    of what it has put into ``segments``. Raises as :func:`value_frame`.
-    """
-    body = encode_fields([items], _RESULT, segments=segments)
-    if type(body) is not SharedBody:
-        return encode_frame(FrameType.ITEM, call_id, body), len(body)
-    size = len(body) + body.shared_bytes
-    return encode_frame(FrameType.ITEM, call_id, body, FLAG_SEGMENTS), size
-
-
 def item_body(item: Any, segments: OutgoingSegments | None) -> bytes:
     """The body of an ``ITEM`` with one item; raises as :func:`value_frame`."""
     return encode_fields([[item]], ("items",), segments=segments)

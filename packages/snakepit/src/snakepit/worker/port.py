@@ -11,11 +11,12 @@ import time
 from typing import NoReturn
 
 from snakepit.spin import AdaptiveSpin
+from snakepit.wire.batching import ItemBatches
 from snakepit.wire.credit import SendWindow
 from snakepit.wire.exchange import SegmentExchange, resolved
 from snakepit.wire.frames import Frame, FrameDecoder
 from snakepit.wire.segments import OutgoingSegments
-from snakepit.worker.batching import Flusher, ItemBatches
+from snakepit.worker.flusher import Flusher
 
 # The host is gone: nobody is left to report to.
 _EXIT_HOST_GONE = 3

@@ -1,16 +1,13 @@
-"""Small items that a worker yields quickly, gathered into common frames.
+"""Small items that a stream yields quickly, gathered into common frames. Pure.
 
 A frame for each item costs both sides a system call and a look at a header: more than twice what an
 item costs that travels with others. But no item may wait for the next one to be made. So an item is
-gathered only after a run of quick ones, and a thread sends what has been gathered when its producer
-does not: after a moment, or as soon as the producer lets go of the GIL.
+gathered only after a run of quick ones, and whoever gathers sends what the producer does not: in a
+worker a thread, in the host the next turn of the event loop.
 """
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable
 from itertools import groupby
 from operator import itemgetter
 from typing import Final
@@ -26,8 +23,6 @@ RUN: Final = 8
 #: So many at most are gathered, of at most so many bytes each.
 MOST_ITEMS: Final = 16
 MOST_BYTES: Final = 1024
-#: Seconds between the flusher's looks.
-_LOOK: Final = 0.0005
 
 
 class ItemBatches:
@@ -69,41 +64,3 @@ def _frame_of(call_id: int, items: list[tuple[bytes, SendWindow]]) -> bytes:
     # it got.
     items[0][1].spend(0, len(body) - sum([len(body) for body, _ in items]))
     return encode_frame(FrameType.ITEM, call_id, body)
-
-
-class Flusher:
-    """The thread that sends what its producers don't. It starts when it is needed first.
-
-    ``flush`` sends what has been gathered, and returns whether there was anything.
-    """
-
-    def __init__(self, flush: Callable[[], bool]) -> None:
-        self._flush = flush
-        self._wanted = threading.Event()
-        self._started = False
-        self._looking = False
-
-    def watch(self) -> None:
-        """Flush soon. The caller holds the lock that ``flush`` takes."""
-        if self._looking:
-            return
-        self._looking = True
-        self._wanted.set()
-        if not self._started:
-            self._started = True
-            threading.Thread(target=self._run, name="snakepit-flush", daemon=True).start()
-
-    def _run(self) -> None:
-        # Signals are for the main thread, whose code they may break off.
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        pause = threading.Event()
-        while True:
-            self._wanted.wait()
-            self._wanted.clear()
-            while True:
-                pause.wait(_LOOK)
-                # Before the flush: what is gathered after it asks for another look.
-                self._looking = False
-                if not self._flush():
-                    break
-                self._looking = True
