@@ -96,6 +96,40 @@ async def test_metadata_is_plain_data() -> None:
         Quotas(variables=-1)
 
 
+MANY = {f"key-{number}": 0 for number in range(32)}
+LARGE = {"text": "x" * 4087}
+
+
+@pytest.mark.parametrize(
+    ("fits", "too_large", "says"),
+    [
+        (MANY, MANY | {"one": 0}, r"metadata of 33 entries .* 32 entries and 4096 bytes"),
+        (LARGE, {"text": "x" * 4088}, r"metadata of 4097 bytes .* 32 entries and 4096 bytes"),
+    ],
+    ids=["many", "large"],
+)
+async def test_metadata_are_small(fits: Any, too_large: Any, says: str) -> None:
+    async with running_state() as state:
+        variables = state.variables
+        await state.sessions.start("fits", metadata=fits)
+        await variables.create("s", "fits", "integer", 0, metadata=fits)
+        await state.tools.register("fits", a_tool, metadata=fits)
+        await variables.set("s", "fits", 1, metadata=fits)
+        await variables.create("s", "other", "integer", 0, metadata={"one": 0})
+        for refused in (
+            state.sessions.start("x", metadata=too_large),
+            variables.create("s", "x", "integer", 0, metadata=too_large),
+            variables.set("s", "other", 1, metadata=too_large),
+            state.tools.register("x", a_tool, metadata=too_large),
+        ):
+            with pytest.raises(ValidationFailed, match=says):
+                await refused
+        with pytest.raises(ValidationFailed, match=r"metadata of (33 entries|4101 bytes)"):
+            await variables.set("s", "other", 1, metadata=fits)  # together
+        other = await variables.get_variable("s", "other")
+        assert (other.value, other.metadata) == (0, {"one": 0})
+
+
 async def test_sessions_end_with_what_they_hold(storage_url: str) -> None:
     async with running_state(storage_url) as state:
         await state.variables.put("s", "x", 1)

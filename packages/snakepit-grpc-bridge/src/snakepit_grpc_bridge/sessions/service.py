@@ -168,7 +168,7 @@ class SessionService:
 
         Raises:
             ValidationFailed: the id is no valid one, a session of that id is open, or the metadata
-                are no plain data.
+                are no plain data or too large.
             QuotaExceeded: there are as many sessions as there may be.
             ConfigurationError: an option has an impossible value.
 

@@ -16,6 +16,7 @@ from snakepit_grpc_bridge.errors import (
     VariableExists,
     VariableNotFound,
 )
+from snakepit_grpc_bridge.metadata import merged_metadata
 from snakepit_grpc_bridge.sessions.gate import Gate, Taken
 from snakepit_grpc_bridge.storage import ReadTransaction, Transaction
 from snakepit_grpc_bridge.variables.names import check_variable_name
@@ -185,7 +186,7 @@ class Writing:
         Raises:
             VariableConflict: it is not in the ``expected`` version.
             ReadOnlyVariable: it can't be written.
-            ValidationFailed: the value does not fit.
+            ValidationFailed: the value does not fit, or the metadata are too large.
         """
         self._require_version(before.name, before, expected)
         _require_writable(before)
@@ -211,7 +212,7 @@ class Writing:
             size=size_of(plain),
             value=plain,
             constraints=before.constraints,
-            metadata={**before.metadata, **metadata},
+            metadata=merged_metadata(before.metadata, metadata),
         )
         return self._store(before, after)
 
