@@ -32,7 +32,6 @@ from snakepit.errors import (
 from snakepit.stats import Counters
 from snakepit.supervision.quarantine import Quarantine
 from snakepit.telemetry import bus
-from snakepit.telemetry.trace import CORRELATION_ID
 from snakepit.wakeups import WakeUps
 from snakepit.wire.codec import encode
 from snakepit.worker.batches import SUFFIX, Batch
@@ -160,10 +159,13 @@ class BatchCall(Call):
                 member.fail(self._error_of(member, error))
         self._batcher.answered(self)
 
+    def sign(self, error: SnakepitError) -> None:
+        """Nothing: its error goes to its members, and each says of itself what is to be said."""
+
     def _error_of(self, member: Call, error: SnakepitError) -> SnakepitError:
         own = copy.copy(error).with_traceback(error.__traceback__)
-        ids = {CORRELATION_ID: member.correlation_id, "batch_id": self.correlation_id}
-        own.details = {**error.details, **ids}  # each caller may add to his own
+        # Each caller may add to his own, and each member does.
+        own.details = {**error.details, "batch_id": self.correlation_id}
         if own.outcome is Outcome.UNKNOWN and not own.from_peer:
             own.retryable = own.retryable and member.idempotent
         return own

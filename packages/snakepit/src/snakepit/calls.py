@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Generator, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
@@ -242,6 +243,11 @@ class Call(Awaited):
         self.started_at = None
         self.worker_id = None
 
+    def spent(self, now: float) -> tuple[float, float]:
+        """The seconds it has waited for a worker, and those since one was sent it."""
+        started = now if self.started_at is None else self.started_at
+        return started - self.submitted_at, now - started
+
     @property
     def has_limit(self) -> bool:
         """Whether it may ever be late."""
@@ -275,7 +281,7 @@ class Call(Awaited):
     def fail(self, error: SnakepitError) -> None:
         """Answer the caller with an error."""
         if self.outcome is None:
-            error.details.setdefault(CORRELATION_ID, self.correlation_id)
+            self.sign(error)
             late = isinstance(error, CallTimeout | QueueTimeout)
             self.outcome = CallOutcome.TIMED_OUT if late else CallOutcome.FAILED
             self._error = error
@@ -283,6 +289,22 @@ class Call(Awaited):
                 self.stream.finish(error)
             elif self._waiter is not None:
                 self._wakeups.add(self)
+
+    def sign(self, error: SnakepitError) -> None:
+        """Have an error say which call it ended, where that was and where its time went.
+
+        One that has ended a nested call before says all this of that one, and goes on to: half of
+        it about each call would be about none.
+        """
+        details = error.details
+        if CORRELATION_ID in details:
+            return
+        queued_s, ran_s = self.spent(time.monotonic())
+        details[CORRELATION_ID] = self.correlation_id
+        if self.worker_id is not None:
+            details.setdefault("worker_id", self.worker_id)
+        details.setdefault("queued_s", queued_s)
+        details.setdefault("ran_s", ran_s)
 
     def lose(self, lost: WorkerError) -> None:
         """Answer the caller that the worker is gone."""

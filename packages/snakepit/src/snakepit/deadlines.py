@@ -49,8 +49,7 @@ class Deadlines:
 
 def timeout_error(call: Call, now: float) -> CallTimeout | QueueTimeout:
     """The error of a call whose time is up: which limit it reached, and where its time went."""
-    started = now if call.started_at is None else call.started_at
-    queued_s, ran_s = started - call.submitted_at, now - started
+    queued_s, ran_s = call.spent(now)
     queue_deadline = call.queue_deadline
     if call.started_at is None and queue_deadline is not None and queue_deadline <= now:
         return QueueTimeout.of(

@@ -95,6 +95,7 @@ class Dispatcher:
                 worker_id = self.scheduler.submit(call, short=short)
             except (PoisonCall, PoolSaturated, SessionWorkerUnavailable, WorkerBusy) as error:
                 self.counters.refused += 1
+                call.sign(error)
                 if bus.listening:
                     call_events.refused(self.name, call, error)
                 raise
