@@ -12,6 +12,7 @@ from processes import until
 
 from snakepit import Pool, Sizing
 from snakepit.errors import WorkerStartFailed
+from snakepit.supervision.scaling import Change, Load, Scaler
 from snakepit.testing import ManualClock, ScriptedAdapter
 
 SIZES = Sizing(min=1, max=4, queue_wait=1.0, idle=10.0)
@@ -84,6 +85,52 @@ def test_calls_that_wait_add_workers_and_idle_ones_leave() -> None:
         assert (stats.workers_lost, stats.workers_recycled) == (0, 0)
 
     on_a_clock(scenario)
+
+
+def test_a_worker_that_can_not_be_let_go_keeps_no_other(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(patience: float) -> bool:
+        raise OSError("its channel is gone")
+
+    async def scenario(pool: Pool, busy: Busy, clock: ManualClock) -> None:
+        calls = work(pool, 4)
+        await clock.advance(3.0)
+        assert pool.stats().ready == 4
+        busy.let_go(4)
+        await asyncio.gather(*calls)
+        # The newest leave first.
+        worker = list(pool._workforce.workers.values())[-1]
+        monkeypatch.setattr(worker, "recall", fails)
+        await clock.advance(50.0)
+        assert {info.worker_id for info in pool.workers() if not info.leaving} == {"default-1"}
+        assert {info.worker_id for info in pool.workers() if info.leaving} == {worker.worker_id}
+
+    on_a_clock(scenario)
+    assert caplog.text.count("can't be let go") == 1
+
+
+def test_a_look_that_fails_is_logged_once_and_the_next_ones_go_on(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide = Scaler.decide
+    failures = [RuntimeError("no idea")] * 5
+
+    def decide_later(scaler: Scaler, load: Load, now: float) -> Change | None:
+        if failures:
+            raise failures.pop()
+        return decide(scaler, load, now)
+
+    monkeypatch.setattr(Scaler, "decide", decide_later)
+
+    async def scenario(pool: Pool, busy: Busy, clock: ManualClock) -> None:
+        work(pool, 2)
+        await clock.advance(60.0)
+        assert not failures
+        assert pool.stats().ready == 2
+
+    on_a_clock(scenario)
+    assert caplog.text.count("can't follow its calls") == 1
 
 
 def test_a_short_wait_adds_nothing() -> None:

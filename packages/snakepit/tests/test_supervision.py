@@ -4,6 +4,7 @@ the scenarios in docs/faults.md."""
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
 from collections import Counter
@@ -142,10 +143,11 @@ class Scripted:
     """An adapter whose workers are plain objects; the second and later ones start as told."""
 
     class Worker:
-        pid = 1 << 30  # no process has this number
+        pid: int | str = 1 << 30  # no process has this number
 
     def __init__(self) -> None:
         self.started = 0
+        self.pids: list[int | str] = []
         self.gate = asyncio.Event()
         self.failure: Exception | None = None
 
@@ -155,7 +157,10 @@ class Scripted:
             await self.gate.wait()
             if self.failure is not None:
                 raise self.failure
-        return self.Worker()
+        worker = self.Worker()
+        if self.pids:
+            worker.pid = self.pids.pop(0)
+        return worker
 
     async def execute(
         self, worker: Any, command: str, args: Mapping[str, Any], options: CallOptions
@@ -202,6 +207,25 @@ async def test_22_a_probe_that_fails_is_logged_once_and_recycles_nothing(
         await until(lambda: looks.last_look > first + 0.2, "it was looked at several times")
         assert pool.stats().workers_recycled == 0
     assert caplog.text.count("its memory can't be read") == 1
+
+
+async def test_22_a_worker_that_can_not_be_looked_at_hides_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    adapter = Scripted()
+    adapter.pids = ["no process\0has this", os.getpid()]  # no path may hold a zero
+    adapter.gate.set()
+    policy = RecyclePolicy(max_memory=1)
+    async with Pool(adapter, size=2, recycle=policy, heartbeat=QUICK) as pool:
+        first, second = serving(pool)
+        await until(lambda: second not in serving(pool), "the second one is looked at")
+        looks = pool._workforce.monitor
+        last = looks.last_look
+        await until(lambda: looks.last_look > last + 0.2, "they are looked at several times")
+        assert first in serving(pool)
+        assert pool.stats().workers_recycled == 1
+    assert caplog.text.count("can't be looked at") == 1
+    assert "embedded null byte" in caplog.text
 
 
 def test_options_of_the_wrong_type_are_refused() -> None:

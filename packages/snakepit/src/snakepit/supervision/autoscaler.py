@@ -24,6 +24,8 @@ class Autoscaler:
         self._scheduler = scheduler
         self._scaler: Scaler | None = None
         self._timer: asyncio.TimerHandle | None = None
+        # What a look has failed with, and that is in the log.
+        self._logged: set[type[Exception]] = set()
 
     def start(self) -> None:
         """Look from now on, if the pool may have more than one size."""
@@ -50,15 +52,22 @@ class Autoscaler:
 
     def _look(self, scaler: Scaler) -> None:
         try:
-            change = scaler.decide(self._load(), time.monotonic())
-            if change is not None:
-                name, size = self._workforce.name, self._workforce.size
-                logger.info("pool %s: from %d to %d workers: %s", name, size, *change)
-                if bus.listening:
-                    events.scaled(name, size, *change)
-                self._workforce.have(change.size)
+            self._follow(scaler)
+        except Exception as error:
+            if type(error) not in self._logged:
+                self._logged.add(type(error))
+                logger.exception("pool %s: its size can't follow its calls", self._workforce.name)
         finally:
             self._look_later(scaler)
+
+    def _follow(self, scaler: Scaler) -> None:
+        change = scaler.decide(self._load(), time.monotonic())
+        if change is not None:
+            name, size = self._workforce.name, self._workforce.size
+            logger.info("pool %s: from %d to %d workers: %s", name, size, *change)
+            if bus.listening:
+                events.scaled(name, size, *change)
+            self._workforce.have(change.size)
 
     def _load(self) -> Load:
         return Load(

@@ -55,6 +55,8 @@ class Member:
     ping: asyncio.Future[None] | None = None
     is_probe_due: bool = False
     has_probe_failed: bool = False
+    # What a look at it has failed with, and that is in the log.
+    logged: set[type[Exception]] = field(default_factory=set)
     # Ends one that is unwanted, at the latest.
     timer: asyncio.TimerHandle | None = None
     gone: asyncio.Event = field(default_factory=asyncio.Event)

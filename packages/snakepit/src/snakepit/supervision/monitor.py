@@ -115,13 +115,21 @@ class Monitor:
         now = time.monotonic()
         try:
             for worker_id, member in tuple(self._owner.members.items()):
-                self._look_for_life(worker_id, member)
-                if self._policy is not None:
-                    self._look_at_limits(worker_id, member, self._policy, now)
+                self._look_at(worker_id, member, now)
         finally:
             self._look_later()
         if bus.listening and self.on_look is not None:
             self.on_look()
+
+    def _look_at(self, worker_id: str, member: Member, now: float) -> None:
+        try:
+            self._look_for_life(worker_id, member)
+            if self._policy is not None:
+                self._look_at_limits(worker_id, member, self._policy, now)
+        except Exception as error:  # no worker is to hide the others
+            if type(error) not in member.logged:
+                member.logged.add(type(error))
+                logger.exception("worker %s: it can't be looked at", worker_id)
 
     # --- heartbeat ---------------------------------------------------------------------------
 

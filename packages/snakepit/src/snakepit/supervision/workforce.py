@@ -209,7 +209,10 @@ class Workforce:
             for worker_id in todo.promote:
                 self._promote(worker_id)
             for worker_id in (*todo.let_go, *todo.dismiss):
-                self._leave(worker_id, Standing.DRAINING, "leaves: fewer are needed")
+                try:
+                    self._leave(worker_id, Standing.DRAINING, "leaves: fewer are needed")
+                except Exception:  # the others leave all the same
+                    logger.exception("pool %s: worker %s can't be let go", self.name, worker_id)
             for _ in range(todo.start):
                 self._start_later(delay, replacing)
             for task in self.roster.coming()[: todo.call_off]:
