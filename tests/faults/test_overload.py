@@ -11,6 +11,11 @@ from pathlib import Path
 
 import pytest
 from fault_pool import (
+    SETTLE,
+    WORKER,
+    Baseline,
+    after_check,
+    answer,
     faulty_pool,
     fresh_calls,
     new_pool,
@@ -20,7 +25,7 @@ from fault_pool import (
     settled,
 )
 
-from snakepit import HostCall
+from snakepit import HostCall, Pool
 from snakepit.errors import (
     CallDepthExceeded,
     CallTimeout,
@@ -29,6 +34,9 @@ from snakepit.errors import (
     PoolClosed,
     PoolSaturated,
 )
+from snakepit.supervision.monitor import Answering
+from snakepit.testing import Direction, FaultyAdapter, FrameProxy, FrameRule, Tamper
+from snakepit.wire.frames import FrameType
 
 pytestmark = pytest.mark.usefixtures("silent_on_stderr")
 
@@ -150,21 +158,53 @@ async def test_43_large_values_on_their_way_do_not_hold_up_a_close() -> None:
         assert outcome == value or isinstance(outcome, PoolClosed | asyncio.CancelledError)
 
 
-async def test_44_the_pool_answers_while_all_workers_are_busy() -> None:
-    """Neither statistics nor a cancellation has to queue behind work or bulk data."""
-    async with faulty_pool(cancel_grace=0.1) as pool:
+async def test_44_control_is_answered_while_bulk_data_is_on_its_way() -> None:
+    """Neither statistics, nor a heartbeat, nor a cancellation queues behind 20 MB: one such call is
+    held on its way to the worker, and its result on the way back."""
+    gate, proxy = Gate(), FrameProxy()
+    to_worker = FrameRule(Tamper.HOLD, FrameType.CALL, direction=Direction.TO_WORKER)
+    to_host = FrameRule(Tamper.HOLD, FrameType.RESULT, direction=Direction.TO_HOST)
+
+    async def hold(call: HostCall) -> str:
+        return await gate(call)
+
+    async with Pool(
+        FaultyAdapter(WORKER, proxy=proxy),
+        size=1,
+        concurrency=4,
+        cancel_grace=SETTLE,
+        host_functions={"answer": answer, "hold": hold},
+    ) as pool:
+        await fresh_calls(pool)
+        before, (pid,) = Baseline.take(), pids_of(pool)
+        (worker,) = pool._workforce.workers.values()
+        assert isinstance(worker, Answering)
+        unwanted, wanted = (
+            asyncio.create_task(pool.execute("acall_host", {"name": "hold"})) for _ in range(2)
+        )
+        await settled(lambda: gate.inside == 2, "two calls run")
+        proxy.rules = (to_worker, to_host)
         value = ["x" * 1000] * 20_000
-        calls = [asyncio.create_task(pool.execute("echo", {"value": value})) for _ in range(2)]
-        stuck = [asyncio.create_task(pool.execute("sleep")) for _ in range(2)]
-        await asyncio.wait(calls)
-        await settled(lambda: pool.stats().running == 2, "all are busy")
-        start = time.monotonic()
-        for _ in range(350):
-            assert pool.stats().running == 2
-        for call in stuck:
-            call.cancel()
-        await outcomes_of(*stuck)
-        assert time.monotonic() - start < 1.0
+        bulk = asyncio.create_task(pool.execute("aecho", {"value": value}))
+        await settled(lambda: to_worker.fired, "the arguments are on their way")
+        await asyncio.wait_for(worker.ping(), SETTLE)
+        assert pool.stats().running == 3
+        unwanted.cancel()
+        await outcomes_of(unwanted)
+        await settled(lambda: pool.stats().stopping == 0, "the worker confirms that it has stopped")
+        assert (pool.stats().running, to_host.fired) == (2, False)
+        to_worker.release()
+        await settled(lambda: to_host.fired, "the result is on its way")
+        await asyncio.wait_for(worker.ping(), SETTLE)
+        wanted.cancel()  # its caller is told at once; the worker's word comes after the result
+        assert isinstance((await outcomes_of(wanted))[0], asyncio.CancelledError)
+        assert not bulk.done()
+        assert (pool.stats().running, pool.stats().stopping) == (1, 1)
+        to_host.release()
+        assert await bulk == value
+        await settled(lambda: pool.stats().stopping == 0, "it has stopped")
+        assert pids_of(pool) == [pid]
+        await after_check(pool, before)
 
 
 async def test_45_a_pool_of_one_that_calls_itself_to_the_limit() -> None:

@@ -404,21 +404,6 @@ async def test_a_late_call_takes_its_nested_calls_with_it() -> None:
         assert await pool.execute("pid") == before
 
 
-async def test_with_concurrency_a_stuck_call_costs_its_siblings_nothing_when_they_end_soon(
-    tmp_path: Path,
-) -> None:
-    started = tmp_path / "started"
-    async with new_pool(size=1, concurrency=4, cancel_grace=0.1) as pool:
-        before = await pool.execute("pid")
-        stuck = asyncio.create_task(pool.execute("sleep", {"started": str(started)}))
-        await until(started.exists, "it has begun")
-        stuck.cancel()
-        await until(lambda: not alive(before), "the stuck worker is replaced")
-        assert await pool.execute("add", {"x": 1}) == 2
-        await until_full(pool)
-        assert_settled(pool)
-
-
 async def test_16_a_frozen_worker_delays_nobody_else_and_is_killed_at_the_deadline() -> None:
     async with new_pool(cancel_grace=0.1, look_ahead=0) as pool:
         frozen = await pool.execute("pid", session_id="s")
