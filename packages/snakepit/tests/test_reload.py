@@ -11,7 +11,7 @@ import pytest
 from processes import alive, until
 
 from snakepit import Pool, PythonAdapter
-from snakepit.errors import PoolClosed, WorkerStartFailed
+from snakepit.errors import Outcome, PoolClosed, SessionWorkerUnavailable, WorkerStartFailed
 
 MODULE = """
 import os
@@ -105,6 +105,42 @@ async def test_a_call_that_runs_during_a_reload_ends_with_its_own_code(code: Cod
         assert await pool.execute("version") == "second"
         gate.set()
         assert await running == "first"
+
+
+@pytest.mark.parametrize("how", ["recycle", "reload"])
+async def test_strict_calls_that_wait_for_a_worker_that_leaves_fail_and_no_others(
+    code: Code, how: str
+) -> None:
+    entered, gate = asyncio.Semaphore(0), asyncio.Event()
+
+    async def wait(call: Any) -> None:
+        entered.release()
+        await gate.wait()
+
+    async def strict(command: str) -> Any:
+        return await pool.execute(command, session_id="ada", affinity="strict_queue")
+
+    async with new_pool(look_ahead=0, host_functions={"wait": wait}) as pool:
+        running = [asyncio.create_task(strict("wait")), asyncio.create_task(pool.execute("wait"))]
+        for _ in running:
+            await entered.acquire()
+        waiting = asyncio.create_task(strict("version"))
+        free = [asyncio.create_task(pool.execute("version")) for _ in range(3)]
+        await until(lambda: pool.stats().queued == 4, "all slots are taken")
+        if how == "recycle":
+            assert pool.recycle(str(pool.worker_of_session("ada")))
+        else:
+            await pool.reload()
+        with pytest.raises(SessionWorkerUnavailable) as caught:
+            await waiting
+        assert (caught.value.outcome, caught.value.retryable) == (Outcome.NONE, False)
+        assert await asyncio.gather(*free) == ["first"] * 3
+        gate.set()
+        assert await asyncio.gather(*running) == ["first"] * 2
+        assert pool.release_session("ada")
+        assert await strict("version") == "first"
+        stats = pool.stats()
+        assert (stats.failed, stats.workers_lost) == (1, 0)
 
 
 @BOTH_STARTS

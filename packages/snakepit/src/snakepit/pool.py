@@ -300,8 +300,8 @@ class Pool(CallingPool, SupervisedPool):
         """Have the workers run the code as it is now, for instance after an edit.
 
         A new template imports it first; then every worker is replaced, its successor first, and
-        ends after the calls it has. No call fails. Returns when all successors are ready. Calls
-        that were refused because they had killed workers are taken again.
+        ends after the calls it has. No call fails, but strict ones that wait for a leaving worker.
+        Returns when all successors are ready. Calls refused for killing workers are taken again.
 
         Raises:
             WorkerStartFailed: the new code can't be imported or constructed; its cause says why.
