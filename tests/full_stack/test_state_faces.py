@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 import dspex
 from dspex.errors import (
+    CallDepthExceeded,
     CallTimeout,
     NotAllowed,
     QuotaExceeded,
@@ -182,6 +183,23 @@ def test_tools_take_their_options(client: dspex.Client) -> None:
         client.unregister_tool("slow")
         with pytest.raises(ToolNotFound):
             ours.call_tool("slow")
+
+
+def test_a_plain_tool_that_calls_itself_ends_with_a_typed_error(client: dspex.Client) -> None:
+    with client.start_session() as session:
+        depths: list[int] = []
+
+        def again(depth: int) -> int:
+            depths.append(depth)
+            return session.call_tool("again", {"depth": depth + 1}) if depth else 0
+
+        # It runs within its limit: none of its calls waits for the place of another.
+        session.register_tool("again", again, concurrency=1)
+        assert session.call_tool("again", {"depth": 0}) == 0
+        depths.clear()
+        with pytest.raises(CallDepthExceeded, match="33 calls deep"):
+            session.call_tool("again", {"depth": 1})
+        assert depths == [*range(1, 33)]
 
 
 def test_a_function_of_the_workers_becomes_a_tool(client: dspex.Client) -> None:

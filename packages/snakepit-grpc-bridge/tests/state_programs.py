@@ -252,6 +252,17 @@ def busy() -> None:
     worker.call_tool("leave")
 
 
+def streams_down(start: int) -> Iterator[int]:
+    """Numbers, of which each but the first comes from the tool that this function is."""
+    yield start
+    if start > 1:
+        yield from worker.stream_tool("down", start=start - 1)
+
+
+def waits() -> str:
+    return f"waited for {worker.call_tool('wait')}"
+
+
 def no_data() -> object:
     return object()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,39 @@ async def test_tools_and_programs_are_told(events: EventRecorder) -> None:
     assert [each["success"] for each in ends(events, "program.exception")] == [False]
     assert [each["target"] for each in ends(events, "program.stop")] == ["state_programs.pid"]
     assert not ends(events, "tools.execution.stop")
+
+
+@pytest.mark.slow
+async def test_successful_calls_of_tools_are_told(events: EventRecorder) -> None:
+    async with running_platform() as platform, platform.sessions.open("s"):
+        tools = platform.tools
+
+        async def letters(text: str) -> AsyncIterator[str]:
+            for letter in text:
+                yield letter
+
+        await tools.register("one", lambda: 1)
+        await tools.register("letters", letters)
+        await tools.register_python_function("pid", "state_programs:pid")
+        await tools.register_python_function("count", "state_programs:count_up")
+        worker = platform.pool.workers()[0]
+        assert await tools.call("one", {}, "s") == 1
+        assert await run(platform, "call", "one", {}) == 1
+        assert await tools.call("pid", {}, "s") == worker.pid
+        assert await run(platform, "call", "pid", {}) == worker.pid
+        for name, given in (("letters", {"text": SECRET}), ("count", {"to": 3})):
+            items = [item async for item in tools.stream(name, given, "s")]
+            assert await run(platform, "stream", name, given) == items
+    expected: list[dict[str, Any]] = [
+        {"tool": tool, "session_id": "s", "kind": kind, "worker_id": worker_id}
+        for tool, kind in (("one", "host"), ("pid", "worker"), ("letters", "host"),
+                           ("count", "worker"))
+        for worker_id in (None, worker.worker_id)
+    ]  # fmt: skip
+    assert ends(events, "tools.execution.start") == expected
+    success = {"success": True, "error": None, "error_type": None}
+    assert ends(events, "tools.execution.stop") == [labels | success for labels in expected]
+    assert not ends(events, "tools.execution.exception")
 
 
 async def run(platform: Platform, function: str, *args: Any) -> Any:

@@ -18,6 +18,7 @@ from snakepit.errors import (
     SnakepitError,
     WorkerError,
 )
+from snakepit.nesting import served_command
 from snakepit.scheduler import Rebinding
 from snakepit.telemetry import bus
 from snakepit.telemetry.labels import error_labels
@@ -43,11 +44,11 @@ def submitted(pool: str, call: Call) -> None:
         call.trace = {**trace, CORRELATION_ID: call.correlation_id} if trace else None
         return
     if bus.wants("snakepit.call.start"):
-        outer = call.chain[-1].parent.correlation_id if call.chain else None
+        outer = served_command(call.chain)
         metadata = {
             **_labels(pool, call),
             "priority": PRIORITIES[call.priority],
-            "parent_id": outer,
+            "parent_id": None if outer is None else outer.correlation_id,
         }
         bus.tell("snakepit.call.start", {}, metadata)
     if bus.trace_source is not None:

@@ -28,7 +28,7 @@ from snakepit.wakeups import WakeUps
 
 if TYPE_CHECKING:
     from snakepit.call_queue import Lane
-    from snakepit.nesting import HostCall
+    from snakepit.nesting import Chain
 
 Priority = Literal["high", "normal", "low"]
 #: The classes of calls, those served first first. A call's class is its index here.
@@ -143,7 +143,7 @@ class Call(Awaited):
         strict: bool = False,
         fail_fast: bool = False,
         priority: int = NORMAL_PRIORITY,
-        chain: tuple[HostCall, ...] = (),
+        chain: Chain = (),
         run_limit: float | None = None,
     ) -> None:
         # What the constructor of Awaited does, without calling it for every call.
@@ -165,7 +165,7 @@ class Call(Awaited):
         self.fail_fast = fail_fast
         #: Index in PRIORITIES.
         self.priority = priority
-        #: The host calls this one is nested in, innermost last.
+        #: The calls of host functions this one is nested in, innermost last.
         self.chain = chain
         #: Seconds it may run once it has started.
         self.run_limit = run_limit

@@ -1,11 +1,11 @@
-"""Calls made by host functions on behalf of calls: how deep, how long, in whose slot."""
+"""Calls made by functions of the host: in which other calls, how deep, how long, in whose slot."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Container, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NoReturn
 
 from snakepit.calls import Call
 from snakepit.errors import CallDepthExceeded
@@ -82,20 +82,69 @@ class HostCall:
         """
         self.parent.idempotent = False
         for outer in self.parent.chain:
-            outer.parent.idempotent = False
+            if outer.parent is not None:
+                outer.parent.idempotent = False
 
 
-Chain = tuple[HostCall, ...]
+class LocalCall:
+    """A call that code of the host makes to a function of the host, which may make calls itself.
+
+    Attributes:
+        depth: how many calls of host functions it is nested in, itself included.
+        ended: it is over; what still runs of it serves nobody.
+        holds: what it has waited for, so that calls nested in it need not wait for it again.
+    """
+
+    # No slots, since most calls need no more than these. No worker's command makes it, and no turn
+    # of a session comes with it.
+    ended = False
+    holds: object = None
+    parent: Call | None = None
+    session_id: str | None = None
+    depth = 1
+    _outer: Chain
+
+    def __init__(self, name: str, serves: HostCall | None = None) -> None:
+        """``serves``: the worker's call that asks for it, which counts as the same one.
+
+        Raises:
+            CallDepthExceeded: it is nested too deeply.
+        """
+        chain = _chain.get() and current_chain()
+        if chain:
+            innermost = chain[-1]
+            self.depth = innermost.depth
+            if innermost is not serves:
+                self.depth += 1
+                if self.depth > _MAX_CALL_DEPTH:
+                    _refuse(name, self.depth)
+
+    def enter(self) -> None:
+        """The running task goes on with it."""
+        self._outer = outer = _chain.get()
+        _chain.set((*outer, self))
+
+    def leave(self) -> None:
+        """The running task goes on with what it did before."""
+        _chain.set(self._outer)
+
+
+Chain = tuple[HostCall | LocalCall, ...]
 _chain: ContextVar[Chain] = ContextVar("snakepit_chain", default=())
 
 
 def current_chain() -> Chain:
-    """The host calls that the running code serves, innermost last.
+    """The calls of host functions that the running code serves, innermost last.
 
     A task may outlive the host function that started it; then it serves nobody.
     """
     chain = _chain.get()
     return chain and tuple(host_call for host_call in chain if not host_call.ended)
+
+
+def is_held(thing: object) -> bool:
+    """Whether a call that the running code is a part of holds that very thing."""
+    return any(isinstance(call, LocalCall) and call.holds is thing for call in current_chain())
 
 
 def enter_chain(chain: Chain) -> None:
@@ -114,15 +163,28 @@ def require_depth(command: str, chain: Chain) -> None:
     """
     depth = max(host_call.depth for host_call in chain)
     if depth > _MAX_CALL_DEPTH:
-        raise CallDepthExceeded(
-            f"{command!r} is nested {depth} calls deep; look for a host function and a "
-            "command that call each other without end"
-        )
+        _refuse(command, depth)
+
+
+def _refuse(name: str, depth: int) -> NoReturn:
+    raise CallDepthExceeded(
+        f"{name!r} is nested {depth} calls deep; look for a host function that calls itself, or "
+        "one and a command that call each other, without end"
+    )
+
+
+def served_command(chain: Chain) -> Call | None:
+    """The worker's command that is waiting for the innermost of these calls."""
+    for call in reversed(chain):
+        if call.parent is not None:
+            return call.parent
+    return None
 
 
 def earliest_deadline(own: float | None, chain: Chain) -> float | None:
     """The earlier of a call's own deadline and that of the call it is nested in."""
-    outer = chain[-1].parent.deadline
+    served = served_command(chain)
+    outer = None if served is None else served.deadline
     return min((deadline for deadline in (own, outer) if deadline is not None), default=None)
 
 
@@ -134,6 +196,8 @@ def find_lender(call: Call, running: Container[Call], scheduler: Scheduler) -> H
     own end could free would be a deadlock.
     """
     for host_call in reversed(call.chain):
+        if isinstance(host_call, LocalCall):
+            continue
         parent = host_call.parent
         at_home = parent.worker_id == host_call.worker_id and parent in running
         if at_home and _may_borrow(call, host_call, scheduler):

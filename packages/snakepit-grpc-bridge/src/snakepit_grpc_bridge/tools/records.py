@@ -48,7 +48,8 @@ class Tool:
         kind: "host" if its function runs in this process, "worker" if in the workers.
         path: where a worker finds the function; None for one of the host.
         schema: what it takes and gives.
-        timeout: seconds that a call of it may take; None for what its caller has left.
+        timeout: seconds that a call of it may take, its wait for others included; None for what its
+            caller has left.
         concurrency: how many calls of it run at a time in this host; None for any number.
         idempotent: running it twice does no harm.
         allow: patterns of the ids of the sessions that may call it.

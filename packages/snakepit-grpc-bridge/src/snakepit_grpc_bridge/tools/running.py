@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from typing import Any, Final, NoReturn
 
-from snakepit.errors import CallTimeout
+from snakepit.errors import CallTimeout, QueueTimeout
+from snakepit.nesting import LocalCall, is_held
 from snakepit.threads import call_in_thread, iterate_in_thread
 from snakepit_grpc_bridge.cancelling import is_cancelled
 from snakepit_grpc_bridge.tools.failing import raise_tool_error
 from snakepit_grpc_bridge.tools.records import Tool
 
-__all__ = ["ToolRunner"]
+__all__ = ["ToolRunner", "inside"]
 
 # What ends a tool and nothing else. SystemExit would end the host's event loop: a command line
 # that is wrapped as a tool raises it.
 _FAILURES: Final = (Exception, SystemExit, asyncio.CancelledError)
+# Seconds, for a call whose turn came when nothing was left.
+_LEAST_TIMEOUT: Final = 0.001
 
 
 class ToolRunner:
@@ -27,36 +31,40 @@ class ToolRunner:
     def __init__(self) -> None:
         self._limits: dict[str, dict[str, asyncio.Semaphore]] = {}
 
-    async def run(self, tool: Tool, given: Mapping[str, Any]) -> Any:
+    async def run(self, tool: Tool, given: Mapping[str, Any], nested: LocalCall | None) -> Any:
         """Run a tool's function and return what it returns.
 
         A coroutine function runs on the loop and must not block it; any other runs in a thread of
         its own, which nothing can stop when the time is over.
 
         Raises:
-            CallTimeout: it took longer than its limit.
+            QueueTimeout: its turn did not come within its limit of time.
+            CallTimeout: it took longer than what was left of that.
             ToolExecutionFailed: it raised; its exception is the cause.
-            CallDepthExceeded: it and programs call each other without end.
+            CallDepthExceeded: tools, or it and programs, call each other without end.
         """
         if tool.concurrency is None and tool.timeout is None and tool.schema.is_async:  # most tools
             try:
                 return await tool.function(**given)
             except _FAILURES as error:
                 _raise_failed(tool, error, timed_out=False)
-        async with self.slot(tool):
-            limit = asyncio.timeout(tool.timeout)
+        async with self.slot(tool, nested) as left:
+            limit = asyncio.timeout(left)
             try:
                 async with limit:
                     return await _result_of(tool, given)
             except _FAILURES as error:
                 _raise_failed(tool, error, timed_out=limit.expired())
 
-    async def stream(self, tool: Tool, given: Mapping[str, Any]) -> AsyncGenerator[Any]:
+    async def stream(
+        self, tool: Tool, given: Mapping[str, Any], nested: LocalCall | None
+    ) -> AsyncGenerator[Any]:
         """Iterate over what a tool's function yields; errors as for :meth:`run`.
 
-        Its limit of time is that of each item.
+        Its limit of time is that of the wait for its turn, and of each item.
         """
-        async with self.slot(tool), aclosing(_items_of(tool.function, given)) as items:
+        produced = inside(nested, _items_of(tool.function, given))
+        async with self.slot(tool, nested), aclosing(produced) as items:
             while True:
                 limit = asyncio.timeout(tool.timeout)
                 try:
@@ -68,12 +76,24 @@ class ToolRunner:
                     _raise_failed(tool, error, timed_out=limit.expired())
                 yield item
 
-    def slot(self, tool: Tool) -> AbstractAsyncContextManager[None]:
-        """For a block that begins when fewer calls of a tool run than its limit allows."""
-        if tool.concurrency is None:
-            return nullcontext()
+    def slot(
+        self, tool: Tool, nested: LocalCall | None
+    ) -> AbstractAsyncContextManager[float | None]:
+        """For a block that begins when fewer calls of a tool run than its limit allows; the seconds
+        that are left of the tool's limit of time. ``nested`` is the call, which holds the place;
+        a tool without a limit needs none.
+
+        A call that is made inside a call of the same tool is a part of that one and waits for
+        nobody: it would wait for itself.
+
+        Raises:
+            QueueTimeout: the place did not come free in time.
+        """
+        if tool.concurrency is None or nested is None:
+            return nullcontext(tool.timeout)
         limits = self._limits.setdefault(tool.session_id, {})
-        return limits.setdefault(tool.name, asyncio.Semaphore(tool.concurrency))
+        places = limits.setdefault(tool.name, asyncio.Semaphore(tool.concurrency))
+        return nullcontext(tool.timeout) if is_held(places) else _place(places, tool, nested)
 
     def forget(self, session_id: str, name: str) -> None:
         """A tool was removed or replaced; calls that run keep their limit."""
@@ -84,13 +104,62 @@ class ToolRunner:
         self._limits.pop(session_id, None)
 
 
+def inside(nested: LocalCall | None, items: AsyncGenerator[Any]) -> AsyncGenerator[Any]:
+    """Items, each made as a part of ``nested``: what their consumer does meanwhile is none."""
+    return items if nested is None else _inside(nested, items)
+
+
+async def _inside(nested: LocalCall, items: AsyncGenerator[Any]) -> AsyncGenerator[Any]:
+    try:
+        while True:
+            nested.enter()
+            try:
+                item = await anext(items)
+            except StopAsyncIteration:
+                return
+            finally:
+                nested.leave()
+            yield item
+    finally:
+        nested.enter()
+        try:
+            await items.aclose()
+        finally:
+            nested.leave()
+
+
+@asynccontextmanager
+async def _place(
+    places: asyncio.Semaphore, tool: Tool, nested: LocalCall
+) -> AsyncIterator[float | None]:
+    start = time.monotonic()
+    try:
+        async with asyncio.timeout(tool.timeout):
+            await places.acquire()
+    except TimeoutError:
+        raise QueueTimeout(
+            f"a call of the tool {tool.name!r} did not run: it waited {tool.timeout:g} s, all of "
+            f"the tool's time, for one of {tool.concurrency} earlier calls to end; register the "
+            "tool with a higher concurrency or timeout",
+            details={"tool": tool.name, "limit": "tool", "timeout_s": tool.timeout},
+        ) from None
+    nested.holds = places
+    try:
+        left = None if tool.timeout is None else tool.timeout - (time.monotonic() - start)
+        yield left and max(left, _LEAST_TIMEOUT)
+    finally:
+        nested.holds = None
+        places.release()
+
+
 def _raise_failed(tool: Tool, error: BaseException, *, timed_out: bool) -> NoReturn:
     """Raise what the caller gets of a tool that raised ``error``."""
     if isinstance(error, asyncio.CancelledError) and is_cancelled():
         raise error
     if timed_out and isinstance(error, TimeoutError):
+        waiting = "" if tool.concurrency is None else ", its wait for earlier calls included"
         raise CallTimeout(
-            f"tool {tool.name!r} did not answer within its limit of {tool.timeout:g} s",
+            f"tool {tool.name!r} did not answer within its limit of {tool.timeout:g} s{waiting}",
             details={"tool": tool.name, "limit": "tool", "timeout_s": tool.timeout},
         ) from error
     raise_tool_error(tool.name, error)

@@ -12,6 +12,7 @@ from typing import Any
 
 import snakepit
 from snakepit.errors import SnakepitError, StreamingNotSupported
+from snakepit.nesting import LocalCall
 from snakepit.options import seconds, whole_number
 from snakepit.telemetry import bus
 from snakepit_grpc_bridge.errors import ValidationFailed
@@ -23,7 +24,7 @@ from snakepit_grpc_bridge.telemetry import operation, tool_execution
 from snakepit_grpc_bridge.tools.audit import AuditLog
 from snakepit_grpc_bridge.tools.records import Tool, ToolCall
 from snakepit_grpc_bridge.tools.registry import Options, ToolRegistry
-from snakepit_grpc_bridge.tools.running import ToolRunner
+from snakepit_grpc_bridge.tools.running import ToolRunner, inside
 from snakepit_grpc_bridge.tools.schema import Schema, check_tool_name, read_schema
 
 __all__ = ["ToolService"]
@@ -116,8 +117,10 @@ class ToolService:
             session_id: the session that it belongs to; every session can call a global one.
             description: what it does; its docstring says so by default.
             replace: take the place of a tool of that name. Calls that run go on with the old one.
-            timeout: seconds that a call may take, or the wait for each item of a stream.
-            concurrency: how many calls of it run at a time; the others wait.
+            timeout: seconds that a call may take, its wait for others included; of a stream, that
+                wait and then each item may take as long.
+            concurrency: how many calls of it run at a time; the others wait. A call made inside a
+                call of the same tool is a part of that one and waits for nobody.
             idempotent: running it twice does no harm. Of a call that has run any other tool, no
                 error says that it may be retried.
             allow: patterns of the ids of the sessions that may call it, as in ``["team-a-*"]``.
@@ -219,22 +222,33 @@ class ToolService:
             NotAllowed: the session may not call it.
             ValidationFailed: parameters are missing, unknown or of a wrong type; it did not run.
             StreamingNotSupported: it is a generator: see :meth:`stream`.
-            CallTimeout: it took longer than its limit.
+            QueueTimeout: its turn did not come within its limit of time; it did not run.
+            CallTimeout: it took longer than what was left of that.
             ToolExecutionFailed: it raised; its exception is the cause.
+            CallDepthExceeded: it is nested in more than 32 calls of tools and programs.
         """
         home = session_id or GLOBAL_SESSION
         tool = await self._registry.find(name, home)
         given = _given(tool, parameters, streams=False)
         with _Recorded(self._audit, tool, home, on_behalf_of):
-            if tool.kind == "host":
-                return await self._runner.run(tool, given)
-            async with (
-                self._runner.slot(tool),
-                self._calls.begin(_unless_global(home), tool.timeout) as call,
-            ):
-                state, _, _ = await call.view()
-                arguments = _request(tool, given, state)
-                return await call.execute("tools.run", arguments, idempotent=tool.idempotent)
+            nested = None
+            if on_behalf_of is None or tool.concurrency is not None:  # or the worker's call does
+                nested = LocalCall(name, on_behalf_of)
+                nested.enter()
+            try:
+                if tool.kind == "host":
+                    return await self._runner.run(tool, given, nested)
+                async with (
+                    self._runner.slot(tool, nested) as left,
+                    self._calls.begin(_unless_global(home), left) as call,
+                ):
+                    state, _, _ = await call.view()
+                    arguments = _request(tool, given, state)
+                    return await call.execute("tools.run", arguments, idempotent=tool.idempotent)
+            finally:
+                if nested is not None:
+                    nested.leave()
+                    nested.ended = True
 
     async def stream(
         self,
@@ -252,18 +266,16 @@ class ToolService:
         tool = await self._registry.find(name, home)
         given = _given(tool, parameters, streams=True)
         with _Recorded(self._audit, tool, home, on_behalf_of):
-            if tool.kind == "host":
-                async with aclosing(self._runner.stream(tool, given)) as items:
+            nested = None
+            if on_behalf_of is None or tool.concurrency is not None:
+                nested = LocalCall(name, on_behalf_of)
+            try:
+                async with aclosing(self._items_of(tool, given, home, nested)) as items:
                     async for item in items:
                         yield item
-                return
-            async with self._runner.slot(tool), self._calls.begin(_unless_global(home)) as call:
-                state, _, _ = await call.view()
-                arguments = _request(tool, given, state)
-                produced = call.stream("tools.stream", arguments, idle_timeout=tool.timeout)
-                async with aclosing(produced) as items:
-                    async for item in items:
-                        yield item
+            finally:
+                if nested is not None:
+                    nested.ended = True
 
     # --- looking ---------------------------------------------------------------------------------
 
@@ -285,6 +297,27 @@ class ToolService:
         """Write down the records that are left. Idempotent."""
         await self._registry.aclose()
         await self._audit.aclose()
+
+    def _items_of(
+        self, tool: Tool, given: dict[str, Any], home: str, nested: LocalCall | None
+    ) -> AsyncGenerator[Any]:
+        if tool.kind == "host":
+            return self._runner.stream(tool, given, nested)
+        return self._stream_of_worker(tool, given, home, nested)
+
+    async def _stream_of_worker(
+        self, tool: Tool, given: dict[str, Any], home: str, nested: LocalCall | None
+    ) -> AsyncGenerator[Any]:
+        async with (
+            self._runner.slot(tool, nested),
+            self._calls.begin(_unless_global(home)) as call,
+        ):
+            state, _, _ = await call.view()
+            arguments = _request(tool, given, state)
+            produced = call.stream("tools.stream", arguments, idle_timeout=tool.timeout)
+            async with aclosing(inside(nested, produced)) as items:
+                async for item in items:
+                    yield item
 
     async def _add(self, tool: Tool, replace: bool) -> Tool:
         await self._registry.add(tool, replace=replace)

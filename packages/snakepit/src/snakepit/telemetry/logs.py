@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from snakepit.nesting import current_chain
+from snakepit.nesting import current_chain, served_command
 from snakepit.worker.context import find_call
 
 _NO_CALL: Final = "-"
@@ -34,5 +34,5 @@ def _current_correlation_id() -> str:
     call = find_call()
     if call is not None:
         return call.correlation_id
-    chain = current_chain()
-    return chain[-1].correlation_id if chain else _NO_CALL
+    served = served_command(current_chain())
+    return _NO_CALL if served is None else served.correlation_id
