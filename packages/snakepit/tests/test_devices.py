@@ -15,7 +15,7 @@ from snakepit import Devices, Pool, PythonAdapter, RecyclePolicy, Sizing
 from snakepit.devices import DeviceSlots, visible
 from snakepit.errors import ConfigurationError, RemoteError, WorkerLost
 from snakepit.hardware import Accelerator, Cpu, Hardware, Memory
-from snakepit.processes.template import held_devices
+from snakepit.processes.fork_safety import held_devices
 
 WORKER = "device_worker:Worker"
 CUDA = "CUDA_VISIBLE_DEVICES"

@@ -1,4 +1,4 @@
-"""What ends a worker when nobody is left to end it: the kernel, by the signal of its parent's death."""
+"""What ends a worker when nobody is left to do it: the kernel, with its parent's death."""
 
 from __future__ import annotations
 

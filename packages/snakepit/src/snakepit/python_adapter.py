@@ -43,8 +43,9 @@ class PythonAdapter(ProcessAdapter):
     The class is imported in the workers only, never in the host. By default the workers are forked
     from a *template*: a process that has imported the class's module (and ``preload``) and run the
     class's ``warm()`` classmethod if it has one, so that a new worker is ready in milliseconds and
-    shares that memory. If what is imported does not survive a fork (threads, gRPC, CUDA), a warning
-    names it and workers are spawned one by one.
+    shares that memory. If what is imported does not survive a fork (threads, gRPC, CUDA), or leaves
+    open what the workers would share (connections, event loops, SQLite databases), a warning names
+    it and workers are spawned one by one.
 
     Args:
         target: the class, as ``"package.module:Class"``. It is constructed once in each worker,

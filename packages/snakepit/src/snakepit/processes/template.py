@@ -21,18 +21,20 @@ and to it::
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import random
 import select
 import socket
 import sys
-import threading
-from collections.abc import Iterable
 
 from snakepit.errors import VersionMismatch, error_to_wire
 from snakepit.processes.channel import Channel, ChannelClosed, Message
+from snakepit.processes.fork_safety import (
+    doubtful_to_fork,
+    open_descriptors,
+    unsafe_to_fork,
+)
 from snakepit.processes.linux import die_with_parent
 from snakepit.version import __version__
 from snakepit.wire.codec import decode
@@ -62,6 +64,7 @@ def _serve(channel: Channel) -> None:
 
 
 def _prepare(channel: Channel, message: Message) -> None:
+    own = open_descriptors()
     try:
         _require_version(message["version"])
         if message["sys_path"] is not None:
@@ -77,14 +80,15 @@ def _prepare(channel: Channel, message: Message) -> None:
         # report.
         channel.send({"event": "refused", "error": error_to_wire(error)})
         os._exit(1)
-    if reasons := unsafe_to_fork():
+    gc.collect()  # what is garbage may hold descriptors
+    if reasons := unsafe_to_fork(own):
         channel.send({"event": "unsafe", "reasons": reasons})
         os._exit(1)
+    warnings = doubtful_to_fork(own)
     # What is frozen is never touched by a collection, so its pages stay shared with the workers.
-    gc.collect()
     gc.disable()
     gc.freeze()
-    channel.send({"event": "ready"})
+    channel.send({"event": "ready", "warnings": warnings})
 
 
 def _require_version(theirs: str) -> None:
@@ -95,55 +99,6 @@ def _require_version(theirs: str) -> None:
             "version in both, or use start='spawn', which needs no more than the same protocol",
             details={"ours": __version__, "theirs": theirs},
         )
-
-
-def unsafe_to_fork() -> list[str]:
-    """What in this process does not survive a fork; empty when it is safe."""
-    reasons = [
-        f"a running thread: {thread.name}"
-        for thread in threading.enumerate()
-        if thread is not threading.main_thread()
-    ]
-    hidden = _native_thread_count() - threading.active_count()
-    if hidden > 0:
-        reasons.append(f"{hidden} native thread(s) started by an imported library")
-    if "grpc._cython.cygrpc" in sys.modules:
-        reasons.append("grpc is imported, which does not survive a fork")
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        reasons.append("CUDA is initialized (by torch)")
-    reasons += held_devices(_open_paths())
-    return reasons
-
-
-def held_devices(paths: Iterable[str]) -> list[str]:
-    """Which drivers of accelerators this process has initialized, by the files it holds open.
-
-    Asking NVIDIA's library for the devices opens others, and does survive a fork.
-    """
-    held = {path for path in paths if path in ("/dev/nvidia-uvm", "/dev/kfd")}
-    return [
-        f"the driver of an accelerator is initialized ({path} is open)" for path in sorted(held)
-    ]
-
-
-def _open_paths() -> list[str]:
-    try:
-        numbers = os.listdir("/proc/self/fd")
-    except FileNotFoundError:
-        return []
-    paths = []
-    for number in numbers:
-        with contextlib.suppress(OSError):  # the listing's own
-            paths.append(os.readlink(f"/proc/self/fd/{number}"))
-    return paths
-
-
-def _native_thread_count() -> int:
-    try:
-        return len(os.listdir("/proc/self/task"))
-    except FileNotFoundError:
-        return threading.active_count()
 
 
 def _fork_worker(channel: Channel, message: Message, fds: list[int]) -> None:

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+from snakepit._logs import steady_logger
 from snakepit.errors import WorkerStartFailed, error_from_wire
 from snakepit.processes import events
 from snakepit.processes.channel import ChannelClosed, Message
@@ -23,6 +24,7 @@ from snakepit.worker.target import advice_on
 
 # Seconds that a template may leave all who ask without an answer; then it is frozen.
 _FORK_PATIENCE = 2.0
+logger = steady_logger("snakepit.worker")
 
 
 class UnsafeToFork(Exception):
@@ -170,6 +172,8 @@ class TemplateProcess:
     def _handle(self, message: Message) -> None:
         match message["event"]:
             case "ready":
+                for warning in message["warnings"]:
+                    logger.warning("%s is forked all the same: %s", self._spec.target, warning)
                 self._prepared.set_result(None)
             case "unsafe":
                 self._prepared.set_exception(UnsafeToFork("; ".join(message["reasons"])))
