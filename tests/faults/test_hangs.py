@@ -104,7 +104,11 @@ async def test_19_when_all_slots_hang_the_others_are_told_and_the_pool_closes_qu
     with pytest.raises(PoolSaturated):
         await pool.execute("add", {"x": 1})
     # Which of them, and for how long.
-    assert [info.in_flight for info in pool.workers()] == [1, 1]
+    *hung, queued = pool.calls()
+    assert {call.worker_id for call in hung} == {info.worker_id for info in pool.workers()}
+    assert [(call.command, call.state) for call in hung] == [("hold_gil", "running")] * 2
+    assert all((call.running_s or 0.0) > queued.queued_s for call in hung)
+    assert (queued.command, queued.state, queued.worker_id) == ("add", "queued", None)
     start = time.monotonic()
     await pool.aclose(timeout=0.3)
     assert time.monotonic() - start < 5.0

@@ -41,6 +41,7 @@ from snakepit.version import __version__
 if TYPE_CHECKING:
     from snakepit import telemetry
     from snakepit.adapter import Adapter, CallOptions, WorkerSpec, validate_implementation
+    from snakepit.call_infos import CallInfo
     from snakepit.devices import Devices
     from snakepit.errors import SnakepitError
     from snakepit.executor.executor import ProcessPoolExecutor
@@ -70,6 +71,7 @@ __all__ = [
     "Adapter",
     "Batch",
     "CallContext",
+    "CallInfo",
     "CallOptions",
     "CircuitBreaker",
     "Devices",
@@ -107,6 +109,7 @@ _HOMES = {
     "Adapter": "adapter",
     "Batch": "worker.batches",
     "CallContext": "worker.context",
+    "CallInfo": "call_infos",
     "CallOptions": "adapter",
     "CircuitBreaker": "policies.breaker",
     "Devices": "devices",

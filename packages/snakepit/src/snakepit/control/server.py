@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from snakepit._logs import steady_logger
+from snakepit.call_infos import describe_calls
 from snakepit.control.folder import bind_socket, remove_socket, sweep_sockets
 from snakepit.control.messages import (
     MAX_REQUEST_BYTES,
@@ -145,14 +146,15 @@ def start_control(
     started_at = time.monotonic()
 
     async def snapshot(_: str | None) -> dict[str, Any]:
+        now = time.monotonic()
         return describe_pool(
             name=pool.name,
             stats=pool.stats(),
             health=pool.health(),
             members=workforce.members,
-            running=dispatcher.running,
+            running=describe_calls(dispatcher.running, now),
             started_at=started_at,
-            now=time.monotonic(),
+            now=now,
         )
 
     async def stacks(worker_id: str | None) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
-from snakepit.calls import Call
+from snakepit.call_infos import CallInfo
 from snakepit.stats import PoolStats
 from snakepit.supervision.health import Health
 from snakepit.supervision.member import Member, Standing
@@ -25,7 +25,7 @@ def describe_pool(
     stats: PoolStats,
     health: Health,
     members: Mapping[str, Member],
-    running: Iterable[Call],
+    running: Iterable[CallInfo],
     started_at: float,
     now: float,
 ) -> dict[str, Any]:
@@ -35,11 +35,7 @@ def describe_pool(
     ``calls`` are those that have run longest. Reads nothing from disk or kernel, so that looking
     costs the pool's event loop a fraction of a millisecond.
     """
-    oldest = heapq.nsmallest(
-        _MOST_CALLS,
-        (call for call in running if call.started_at is not None),
-        key=lambda call: call.started_at or now,
-    )
+    oldest = heapq.nlargest(_MOST_CALLS, running, key=lambda call: call.running_s or 0.0)
     return {
         "name": name,
         "pid": os.getpid(),
@@ -49,7 +45,7 @@ def describe_pool(
         "ready": health.ready,
         "stats": asdict(stats),
         "workers": [_describe_worker(*entry, now) for entry in members.items()],
-        "calls": [_describe_call(call, now) for call in oldest],
+        "calls": [_describe_call(call) for call in oldest],
     }
 
 
@@ -72,10 +68,10 @@ def _state_of(member: Member) -> str:
     return "busy" if member.worker.in_flight else "idle"
 
 
-def _describe_call(call: Call, now: float) -> dict[str, Any]:
+def _describe_call(call: CallInfo) -> dict[str, Any]:
     return {
         "command": call.command,
         "worker_id": call.worker_id,
-        "state": call.state.value,
-        "running_s": now - (call.started_at or now),
+        "state": call.state,
+        "running_s": call.running_s,
     }

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 
+from snakepit.call_infos import CallInfo, describe_calls
+from snakepit.dispatcher import Dispatcher
 from snakepit.sizing import Sizing, sizing_of
 from snakepit.supervision.autoscaler import Autoscaler
 from snakepit.supervision.workforce import Workforce
@@ -14,6 +17,7 @@ class SupervisedPool(ABC):
 
     _workforce: Workforce
     _autoscaler: Autoscaler
+    _dispatcher: Dispatcher
 
     @abstractmethod
     def _require_open(self) -> None:
@@ -72,6 +76,24 @@ class SupervisedPool(ABC):
             pool.reset_restarts()
         """
         self._workforce.reset_restarts()
+
+    def calls(self) -> tuple[CallInfo, ...]:
+        """The calls that the pool has now: those sent to a worker, longest ago first, then those
+        that wait, in the order in which they would be served. Times in seconds.
+
+        Calls that travel together are listed each by itself. Costs the event loop some
+        microseconds a call.
+
+        Example::
+
+            for call in pool.calls():
+                if (call.running_s or 0.0) > 60.0:
+                    print(call.command, call.session_id, call.worker_id, call.running_s)
+        """
+        dispatcher = self._dispatcher
+        sent = sorted(dispatcher.running, key=lambda call: call.started_at or 0.0)
+        waiting = [*dispatcher.scheduler.waiting(), *dispatcher.batching.gathering]
+        return tuple(describe_calls([*sent, *waiting], time.monotonic()))
 
     async def dump_stacks(self, worker_id: str) -> str:
         """The Python stacks of all threads of a worker, as text, whatever it does: also while it
