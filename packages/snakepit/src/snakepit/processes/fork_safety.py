@@ -187,9 +187,7 @@ def _is_database(fd: int, path: str) -> bool:
 
 
 def _reopens_after_fork(path: str) -> bool:
-    """Whether a database is diskcache's, which opens its own in each process. DSPy has such a
-    cache.
-    """
+    """Whether a database is diskcache's, which opens its own in each process."""
     return "diskcache" in sys.modules and path.endswith("/cache.db")
 
 
