@@ -141,6 +141,12 @@ async def make_calls(
                 ledger.wrong.append(f"{name}: not its own result")
 
 
+def _kill(pid: int | None) -> None:
+    # Looked up once: none that is up is 0, which is this test with all of its process group.
+    if pid is not None and pid > 1:
+        os.kill(pid, signal.SIGKILL)
+
+
 def disturb(pool: Pool, dice: random.Random, ledger: Ledger) -> None:
     """Do something to the pool's processes that no program could have asked for."""
     what = dice.choices(["kill", "freeze", "terminate", "template", "keeper"], [60, 8, 20, 4, 1])[0]
@@ -148,9 +154,9 @@ def disturb(pool: Pool, dice: random.Random, ledger: Ledger) -> None:
     with suppress(IndexError, ProcessLookupError):  # all are being replaced; it is dead already
         match what:
             case "template":
-                os.kill(template_of(pool) or 0, signal.SIGKILL) if template_of(pool) else None
+                _kill(template_of(pool))
             case "keeper":
-                os.kill(keeper_of(pool), signal.SIGKILL) if keeper_of(pool) > 1 else None
+                _kill(keeper_of(pool))
             case _:
                 numbers = {"freeze": signal.SIGSTOP, "terminate": signal.SIGTERM}
                 os.kill(dice.choice(pids_of(pool)), numbers.get(what, signal.SIGKILL))
