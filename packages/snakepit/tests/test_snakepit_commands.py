@@ -28,6 +28,7 @@ from processes import alive, send_signal, wait_until
 from terminal import Terminal
 
 from snakepit.cli.output import plain
+from snakepit.cli.top import Watch
 from snakepit.control.folder import bind_socket
 from snakepit.processes.sweep import RunMark
 from snakepit.supervision import monitor
@@ -290,6 +291,18 @@ async def test_top_says_that_the_pool_does_not_answer_and_that_it_has_ended(fold
             await pool.aclose()
             assert await asyncio.to_thread(terminal.wait) == 0
             assert terminal.text.endswith("the pool has ended\r\n")
+
+
+async def test_a_pool_that_ends_while_it_does_not_answer_has_ended(folder: Path) -> None:
+    async with watched_pool(inline=True) as pool:
+        (path,) = sockets_below(folder)
+        with Watch(path) as watch:
+            await asyncio.to_thread(watch.look)
+            view = watch.look()  # in this thread, so that nobody answers
+            assert "NO ANSWER" in view.notice
+            await pool.aclose()
+            with pytest.raises(ConnectionError, match="has ended"):
+                await asyncio.to_thread(watch.look)
 
 
 async def test_top_shows_the_pool_once_where_there_is_no_terminal(folder: Path) -> None:

@@ -68,12 +68,12 @@ class Watch:
 
         Raises:
             TimeoutError: it has never answered.
-            OSError: it is gone.
+            ConnectionError: it is gone.
         """
         before = self._last
         try:
             if self._client is None:
-                self._client = ControlClient(self._path, _PATIENCE)
+                self._client = self._connect()
             snapshot = self._client.snapshot()
         except TimeoutError:
             self.close()
@@ -84,6 +84,12 @@ class Watch:
             return View(snapshot=before, notice=notice)
         self._last, self._heard_at = snapshot, time.monotonic()
         return View(snapshot=snapshot, before=before, memory=_memory_of(snapshot["workers"]))
+
+    def _connect(self) -> ControlClient:
+        try:
+            return ControlClient(self._path, _PATIENCE)
+        except FileNotFoundError as error:  # it was there when it was chosen
+            raise ConnectionResetError("the pool has ended") from error
 
     def close(self) -> None:
         """End the connection."""
