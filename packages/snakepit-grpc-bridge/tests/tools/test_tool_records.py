@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,25 @@ async def test_records_of_many_calls_are_all_written(sqlite_url: str) -> None:
     async with running_state(sqlite_url) as state:
         records = await state.tools.audit("s", limit=1000)
         assert [record.outcome for record in records] == ["ok"] * 500
+
+
+async def test_what_is_done_with_variables_and_tools_is_logged_without_values(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.DEBUG, "snakepit_grpc_bridge"):
+        async with running_state() as state:
+            await state.variables.create("s", "fruit", "string", "canary")
+            await state.tools.register("price", price, session_id="s")
+            with pytest.raises(ToolExecutionFailed):
+                await state.tools.call("price", {"item": "canary"}, "s")
+            assert await state.tools.unregister("price", session_id="s")
+            assert not await state.tools.unregister("price", session_id="s")
+    assert [record.getMessage() for record in caplog.records] == [
+        "variable 'fruit' of type 'string' created in session 's'",
+        "tool 'price' registered in session 's'",
+        "tool 'price' failed in session 's': tool_execution_failed",
+        "tool 'price' unregistered from session 's'",
+    ]
 
 
 async def test_records_wait_for_a_storage_that_is_away(

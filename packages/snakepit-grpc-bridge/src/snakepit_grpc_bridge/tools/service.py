@@ -69,7 +69,7 @@ class _Recorded:
             self._telling.__exit__(kind, error, traceback)
         duration = time.perf_counter() - self._started
         tool = self._tool.name
-        outcome = "ok" if error is None else _failure(tool, error)
+        outcome = "ok" if error is None else _failure(tool, self._session_id, error)
         self._audit.note(tool, self._session_id, self._worker_id, duration, outcome)
 
 
@@ -191,7 +191,10 @@ class ToolService:
         """Remove a tool from that session itself; say whether there was one."""
         home = session_id or GLOBAL_SESSION
         self._runner.forget(home, name)
-        return await self._registry.remove(name, home)
+        removed = await self._registry.remove(name, home)
+        if removed:
+            _log.debug("tool %r unregistered from session %r", name, home)
+        return removed
 
     @operation("tools")
     async def get(self, name: str, *, session_id: str | None = None) -> Tool:
@@ -326,10 +329,10 @@ class ToolService:
         return tool
 
 
-def _failure(tool: str, error: BaseException) -> str:
+def _failure(tool: str, session_id: str, error: BaseException) -> str:
     if not isinstance(error, SnakepitError):
         return "cancelled"
-    _log.debug("tool %r failed: %s", tool, error.code)
+    _log.debug("tool %r failed in session %r: %s", tool, session_id, error.code)
     return error.code
 
 

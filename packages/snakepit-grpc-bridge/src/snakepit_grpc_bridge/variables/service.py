@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, TypeVar, Unpack
@@ -39,6 +40,7 @@ from snakepit_grpc_bridge.variables.writing import (
 
 __all__ = ["VariableService"]
 
+_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _MISSING: Final[Any] = object()
 
@@ -111,6 +113,7 @@ class VariableService:
             session_id,
             lambda writing: writing.create(name, type, value, options, overwrite=overwrite),
         )
+        _log.debug("variable %r of type %r created in session %r", name, type, session_id)
         return self._values.variable(row)
 
     async def create_tensor(
