@@ -75,6 +75,18 @@ async def test_a_secret_that_is_written_again_is_not_told(storage_url: str) -> N
         assert change.missed == 0
 
 
+async def test_a_secret_whose_key_is_gone_is_overwritten_and_told(sqlite_url: str) -> None:
+    old, new = (Secret(Fernet.generate_key().decode()) for _ in range(2))
+    async with running_state(sqlite_url, secret_keys=[old]) as state:
+        await state.variables.create("s", "key", "secret", "one")
+    async with running_state(sqlite_url, secret_keys=[new]) as state:
+        watch = await state.variables.watch("s", "other")
+        await state.variables.set("s", "key", "two")
+        assert await state.variables.get("s", "key") == Secret("two")
+        await state.variables.put("s", "other", 1)
+        assert await next_of(watch) == ("other", "created", None, 1)
+
+
 async def test_only_what_is_watched_is_told() -> None:
     async with running_state() as state:
         variables = state.variables

@@ -11,7 +11,7 @@ from functools import partial
 from operator import methodcaller
 from typing import Any, Final, TypeVar
 
-from snakepit.errors import DecodeError
+from snakepit.errors import ConfigurationError, DecodeError
 from snakepit_grpc_bridge.cancelling import UnbrokenWork
 from snakepit_grpc_bridge.errors import (
     BridgeError,
@@ -251,8 +251,16 @@ class VariableAccess:
     def _is_same(self, before: VariableRow, after: VariableRow) -> bool:
         if self._is_private(before) and self._is_private(after):
             # The same secret is sealed in other bytes each time.
-            return is_same(self.values.value_of(before), self.values.value_of(after))
+            return is_same(self._old_value(before), self.values.value_of(after))
         return is_same(before.value, after.value)
+
+    def _old_value(self, row: VariableRow) -> Any:
+        """What was overwritten; None if its key is gone: that the write has landed is told all the
+        same.
+        """
+        with contextlib.suppress(DecodeError, ConfigurationError):
+            return self.values.value_of(row)
+        return None
 
     def _change(self, change: Change, row: VariableRow) -> VariableChange:
         before, after = change.before, change.after
@@ -261,7 +269,7 @@ class VariableAccess:
             name=row.name,
             kind="created" if before is None else "deleted" if after is None else "updated",
             value=None if after is None else self.values.value_of(after),
-            old_value=None if before is None else self.values.value_of(before),
+            old_value=None if before is None else self._old_value(before),
             version=change.version,
             updated_at=moment(row.updated_at),
             updated_by=row.updated_by,
