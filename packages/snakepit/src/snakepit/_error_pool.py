@@ -112,16 +112,19 @@ class NoWorkersAvailable(PoolError):
 
 class PoisonCall(PoolError):
     """The call has killed workers before and was not sent to one more. See the cause, correct it,
-    then ``reload`` the pool; or send other arguments."""
+    then ``reload`` the pool; or send other arguments (and another idempotency key)."""
 
     __module__ = PUBLIC_MODULE
     code = "poison_call"
 
     @classmethod
-    def of(cls, command: str, *, crashes: int, refused_s: float) -> PoisonCall:
+    def of(
+        cls, command: str, *, crashes: int, refused_s: float, has_key: bool = False
+    ) -> PoisonCall:
         """Return the error for ``command``, which is refused for ``refused_s`` more seconds."""
+        known_by = "under this idempotency key" if has_key else "with these arguments"
         return cls(
-            f"{command!r} with these arguments ran in {crashes} workers that crashed, and is "
+            f"{command!r} {known_by} ran in {crashes} workers that crashed, and is "
             f"refused for {refused_s:.0f} s; see the cause, correct it and reload the pool",
             details={"command": command, "crashes": crashes, "refused_s": refused_s},
         )

@@ -40,11 +40,13 @@ class WorkerSpec:
 class CallOptions:
     """What an adapter is told of a call besides command and arguments.
 
-    ``timeout``: seconds that remain, or None.
+    ``timeout``: seconds that remain, or None. ``idempotency_key``: its caller's own name for it, or
+    None.
     """
 
     session_id: str | None
     timeout: float | None
+    idempotency_key: str | None = None
 
 
 @runtime_checkable

@@ -61,7 +61,9 @@ class AdapterWorker:
 
     def start_call(self, call: Call) -> None:
         timeout = None if call.deadline is None else call.deadline - time.monotonic()
-        options = CallOptions(session_id=call.session_id, timeout=timeout)
+        options = CallOptions(
+            session_id=call.session_id, timeout=timeout, idempotency_key=call.idempotency_key
+        )
         task = self._tasks[call] = asyncio.get_running_loop().create_task(self._run(call, options))
         # A task that is cancelled before its first step runs no code of its own.
         task.add_done_callback(lambda _: self._close(call))

@@ -41,7 +41,8 @@ def submitted(pool: str, call: Call) -> None:
     """
     if call.members:
         trace = call.members[0].trace
-        call.trace = {**trace, CORRELATION_ID: call.correlation_id} if trace else None
+        # The name that a caller gave to one of them is not that of all.
+        call.trace = {**headers(trace), CORRELATION_ID: call.correlation_id} if trace else None
         return
     if bus.wants("snakepit.call.start"):
         outer = served_command(call.chain)
@@ -54,6 +55,7 @@ def submitted(pool: str, call: Call) -> None:
     if bus.trace_source is not None:
         correlation_id = call.correlation_id
         call.trace = {
+            **(call.trace or {}),
             CORRELATION_ID: correlation_id,
             **headers(bus.trace_context(correlation_id)),
         }

@@ -20,6 +20,7 @@ from snakepit.options import (
     CallDefaults,
     Timeout,
     affinity_option,
+    idempotency_key_option,
     priority_option,
     seconds,
 )
@@ -58,6 +59,7 @@ class CallingPool(ABC):
         affinity: Affinity | None = None,
         priority: Priority = "normal",
         idempotent: bool = False,
+        idempotency_key: str | None = None,
     ) -> Any:
         """Run a command on a worker and return its result.
 
@@ -76,6 +78,11 @@ class CallingPool(ABC):
             priority: "high", "normal" or "low": a lower one waits while a higher one could run.
             idempotent: running it twice does no harm, so a WorkerLost or CallTimeout of it says
                 that it may be retried. The pool itself retries nothing.
+            idempotency_key: your own name for this call, 1 to 255 visible ASCII characters. The
+                quarantine then knows it by its command and this key, whatever its arguments, and
+                the command sees it as ``current_call().idempotency_key``, to hand it to a provider
+                that takes such keys. That is all: calls with equal keys each run, and it is
+                still ``idempotent`` that says whether that is harmless.
 
         Raises:
             PoolSaturated: the queue is full.
@@ -97,6 +104,8 @@ class CallingPool(ABC):
             command, args, None, session_id, timeout, queue_timeout, affinity, priority, idempotent,
             run_timeout,
         )  # fmt: skip
+        if idempotency_key is not None:
+            call.name_by(idempotency_key_option(idempotency_key))
         batching = self._dispatcher.batching
         taker = batching.taker_of(call) if batching.batchers else self._dispatcher
         taker.submit(call)
@@ -120,6 +129,7 @@ class CallingPool(ABC):
         affinity: Affinity | None = None,
         priority: Priority = "normal",
         idempotent: bool = False,
+        idempotency_key: str | None = None,
     ) -> AsyncGenerator[Any]:
         """Iterate over the items a command yields. Leaving the loop early stops the producer.
 
@@ -141,6 +151,8 @@ class CallingPool(ABC):
             command, args, buffer, session_id, timeout, queue_timeout, affinity, priority,
             idempotent, run_timeout,
         )  # fmt: skip
+        if idempotency_key is not None:
+            call.name_by(idempotency_key_option(idempotency_key))
         self._dispatcher.submit(call)
         try:
             while items := await buffer.next_items():

@@ -22,7 +22,7 @@ from snakepit.errors import (
     WorkerError,
 )
 from snakepit.streams import StreamBuffer
-from snakepit.telemetry.trace import CORRELATION_ID
+from snakepit.telemetry.trace import CORRELATION_ID, IDEMPOTENCY_KEY
 from snakepit.waiting import Awaited
 from snakepit.wakeups import WakeUps
 
@@ -217,6 +217,17 @@ class Call(Awaited):
         """Stay with the one it has, wherever it is sent next."""
         if self.trace is None:
             self.trace = {CORRELATION_ID: self.correlation_id}
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """Its caller's own name for it; nearly always none."""
+        return None if self.trace is None else self.trace.get(IDEMPOTENCY_KEY)
+
+    def name_by(self, idempotency_key: str) -> None:
+        """Give it its caller's name. It travels with what else only some calls have, so that all
+        others are as small, and as quick, as ever.
+        """
+        self.trace = {CORRELATION_ID: self.correlation_id, IDEMPOTENCY_KEY: idempotency_key}
 
     @property
     def error(self) -> BaseException | None:

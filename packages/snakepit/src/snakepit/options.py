@@ -13,6 +13,7 @@ from typing import Final, Literal, get_args
 from snakepit.calls import PRIORITIES, Priority
 from snakepit.checks import LONGEST, instance_or_none, seconds, whole_number
 from snakepit.errors import ConfigurationError
+from snakepit.telemetry.trace import is_idempotency_key
 
 __all__ = [
     "USE_DEFAULT",
@@ -21,6 +22,7 @@ __all__ = [
     "Timeout",
     "UseDefault",
     "affinity_option",
+    "idempotency_key_option",
     "instance_or_none",
     "priority_option",
     "seconds",
@@ -63,6 +65,21 @@ def priority_option(value: Priority) -> int:
     if value not in PRIORITIES:
         raise _none_of("priority", value, PRIORITIES)
     return PRIORITIES.index(value)
+
+
+def idempotency_key_option(value: str) -> str:
+    """Its caller's name for a call.
+
+    Raises:
+        ConfigurationError: it is no text that can stand in a header.
+    """
+    if not is_idempotency_key(value):
+        shown = repr(value) if len(repr(value)) <= 80 else f"a {type(value).__name__}"
+        raise ConfigurationError(
+            f"idempotency_key is {shown}; it has to be a text of 1 to 255 visible ASCII characters",
+            details={"option": "idempotency_key"},
+        )
+    return value
 
 
 def _none_of(name: str, value: object, allowed: tuple[str, ...]) -> ConfigurationError:

@@ -1,8 +1,8 @@
 """Calls that kill the workers they are sent to are not sent any more. Pure: it takes `now`.
 
-A call is recognized by the digest of its command and arguments. Digests are made only of calls that
-ran when a worker crashed and, while any of those is remembered, of further calls of their commands:
-where nothing crashes it costs nothing.
+A call is recognized by its command and its idempotency key, or else the digest of its arguments.
+Digests are made only of calls that ran when a worker crashed and, while any of those is remembered,
+of further calls of their commands: where nothing crashes it costs nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MEMORY: Final = 600.0
 #: Calls that are remembered; the one whose last crash is longest ago is forgotten.
 MOST_SUSPECTS: Final = 64
 
-_Key = tuple[str, bytes]
+_Key = tuple[str, str | bytes]
 
 
 @dataclass(slots=True)
@@ -90,7 +90,10 @@ class Quarantine:
         if suspect is None or self._limit is None or suspect.blame < self._limit:
             return
         raise PoisonCall.of(
-            call.command, crashes=suspect.crashes, refused_s=suspect.until - now
+            call.command,
+            crashes=suspect.crashes,
+            refused_s=suspect.until - now,
+            has_key=call.idempotency_key is not None,
         ) from suspect.error
 
     def suspects_call(self, call: Call) -> bool:
@@ -120,5 +123,7 @@ class Quarantine:
 
 
 def _key(call: Call) -> _Key | None:
+    if call.idempotency_key is not None:
+        return call.command, call.idempotency_key
     digest = fingerprint([dict(call.args)])
     return None if digest is None else (call.command, digest)

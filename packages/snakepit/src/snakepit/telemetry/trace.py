@@ -1,7 +1,8 @@
 """The trace context of a call: what travels beside it. Pure.
 
 A call may carry ``correlation_id``, the text by which its events and log records are found, and the
-headers ``traceparent`` and ``tracestate`` of the W3C recommendation "Trace Context" (level 1).
+headers ``traceparent`` and ``tracestate`` of the W3C recommendation "Trace Context" (level 1). With
+them goes ``idempotency_key``, its caller's own name for it: a place that only some calls have.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Final
 CORRELATION_ID: Final = "correlation_id"
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
+IDEMPOTENCY_KEY: Final = "idempotency_key"
 
 # Version, trace id, parent id, flags.
 _TRACEPARENT: Final = re.compile(
@@ -22,6 +24,8 @@ _TRACESTATE: Final = re.compile(r"[ -~\t]{1,512}")
 _TRACE_ID: Final = slice(3, 35)
 #: Characters of a correlation id that a peer may send.
 _CORRELATION_ID: Final = re.compile(r"[!-~]{1,200}")
+# What can stand in a header of HTTP, where providers take it.
+_IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}")
 
 
 def headers(trace: Mapping[str, Any] | None) -> dict[str, str]:
@@ -40,6 +44,17 @@ def correlation_id_of(trace: Mapping[str, Any] | None) -> str | None:
     """The correlation id that a peer has sent, if it has."""
     found = None if trace is None else trace.get(CORRELATION_ID)
     return found if isinstance(found, str) and _CORRELATION_ID.fullmatch(found) else None
+
+
+def is_idempotency_key(value: object) -> bool:
+    """Whether a call can be named so."""
+    return isinstance(value, str) and _IDEMPOTENCY_KEY.fullmatch(value) is not None
+
+
+def idempotency_key_of(trace: Mapping[str, Any] | None) -> str | None:
+    """Its caller's name for a call, if it has one."""
+    found = None if trace is None else trace.get(IDEMPOTENCY_KEY)
+    return found if is_idempotency_key(found) else None
 
 
 def in_same_trace(theirs: Mapping[str, str], ours: Mapping[str, str]) -> bool:

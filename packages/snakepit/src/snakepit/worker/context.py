@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from snakepit.errors import NoCurrentCall
 from snakepit.telemetry import bus
-from snakepit.telemetry.trace import correlation_id_of, headers
+from snakepit.telemetry.trace import correlation_id_of, headers, idempotency_key_of
 from snakepit.wire.messages import CallRequest
 from snakepit.worker.batches import SUFFIX
 from snakepit.worker.marks import DeadlineMark
@@ -66,6 +66,13 @@ class CallContext:
     def correlation_id(self) -> str:
         """The text by which events, errors and log records of the host name this call."""
         return correlation_id_of(self._request.trace) or f"{self.worker_id}/{self.call_id}"
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """Its caller's own name for the call, the same in each attempt; for providers that do once
+        what they are asked twice under one key. None without one, and in a batch.
+        """
+        return idempotency_key_of(self._request.trace)
 
     @property
     def worker_id(self) -> str:
