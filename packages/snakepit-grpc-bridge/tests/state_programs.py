@@ -160,6 +160,37 @@ def update_with(name: str, what: str) -> Any:
     return worker.update_variable(name, functions[what])
 
 
+def names_of_variables(pattern: str) -> list[list[Any]]:
+    return [
+        [each["name"], each["type"], each["version"], each["scope"], each["id"]]
+        for each in worker.list_variables(pattern)
+    ]
+
+
+def delete(name: str) -> list[Any]:
+    """Delete a variable; what was there before, whether it was deleted, and what is there then."""
+    before = worker.get_variable(name, None)
+    deleted = worker.delete_variable(name)
+    return [before, deleted, worker.has_variable(name), worker.get_variable(name, None)]
+
+
+async def delete_async(name: str) -> list[Any]:
+    before = [await worker.ahas_variable(name), await worker.aget_variable(name, None)]
+    deleted = await worker.adelete_variable(name)
+    return [*before, deleted, await worker.ahas_variable(name), await worker.alist_variables(name)]
+
+
+def write_by_id(name: str, identifier: str, value: Any) -> list[Any]:
+    """Write by the id what was read by the name, and the other way round."""
+    seen = [worker.get_variable(name), worker.get_variable(identifier)]
+    worker.set_variable(identifier, value)
+    seen += [worker.get_variable(name), worker.get_variable(identifier)]
+    worker.set_variable(name, value + 1)
+    seen += [worker.get_variable(name), worker.get_variable(identifier)]
+    worker.update_variable(identifier, lambda number: number + 1)
+    return [*seen, worker.get_variable(name), worker.get_variable(identifier)]
+
+
 # --- tools ----------------------------------------------------------------------------------------
 
 

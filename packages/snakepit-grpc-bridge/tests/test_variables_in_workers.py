@@ -252,6 +252,65 @@ async def test_who_wrote_is_known_and_watchers_are_told() -> None:
         assert variable.updated_by == identity
 
 
+async def test_workers_list_and_delete_variables_and_ask_whether_there_are_any() -> None:
+    async with running_platform() as platform, platform.sessions.open() as session:
+        variables, home = platform.variables, session.id
+        shared = await variables.put(GLOBAL_SESSION, "a", "everybody's")
+        await variables.put(home, "a", 1)
+        made = await variables.put(home, "b", 0.5)
+        await variables.create(home, "key", "secret", "hush")
+        own = await variables.get_variable(home, "a")
+        assert await run(platform, home, "names_of_variables", "?") == [
+            ["a", "integer", 0, "session", own.id], ["b", "float", 0, "session", made.id],
+        ]  # fmt: skip
+        async with await variables.watch(home, "a", initial=False) as watch:
+            # Its own one hides the global one, which is there again.
+            seen = await run(platform, home, "delete", "a")
+            assert seen == [1, True, True, "everybody's"]
+            change = await asyncio.wait_for(anext(watch), 30)
+            worker_id = platform.pool.workers()[0].worker_id
+            assert (change.kind, change.source, change.updated_by) == (
+                "deleted", "worker", worker_id,
+            )  # fmt: skip
+        assert await run(platform, home, "delete", "a") == [
+            "everybody's", False, True, "everybody's",
+        ]  # fmt: skip
+        assert await run(platform, home, "names_of_variables", "a") == [
+            ["a", "string", 0, "global", shared.id],
+        ]  # fmt: skip
+        assert await run(platform, home, "delete_async", "b") == [True, 0.5, True, False, []]
+        with pytest.raises(NotAllowed, match="by the host only"):
+            await run(platform, home, "delete", "key")
+        assert [one.name for one in await variables.list(home)] == ["key"]
+
+
+async def test_an_id_means_the_same_variable_in_workers(storage_url: str) -> None:
+    async with (
+        running_platform(storage=storage_url) as platform,
+        platform.sessions.open() as session,
+    ):
+        variables, home = platform.variables, session.id
+        shared = await variables.put(GLOBAL_SESSION, "n", -1)
+        first = await variables.put(home, "n", 1)
+        seen = await run(platform, home, "write_by_id", "n", first.id, 10)
+        assert seen == [1, 1, 10, 10, 11, 11, 12, 12]
+        assert await run(platform, home, "read", shared.id) == -1
+        assert await run(platform, home, "read", "n") == 12
+        with pytest.raises(VariableNotFound, match="another session"):
+            await run(platform, home, "write", shared.id, 0)
+        assert (await variables.get_variable(home, first.id)).source == "worker"
+        assert await run(platform, home, "delete", first.id) == [12, True, False, None]
+        second = await variables.put(home, "n", 5)
+        uses: dict[str, list[Any]] = {"read": [], "write": [7], "update_with": ["double"]}
+        for function, given in uses.items():
+            with pytest.raises(VariableNotFound) as caught:
+                await run(platform, home, function, first.id, *given)
+            assert caught.value.details["successor"] == second.id
+        assert await run(platform, home, "read_or", first.id, "gone") == "gone"
+        assert await run(platform, home, "delete", first.id) == [None, False, False, None]
+        assert await run(platform, home, "read", "n") == 5
+
+
 async def test_threads_and_coroutines_of_a_call() -> None:
     async with running_platform() as platform, platform.sessions.open() as session:
         await platform.variables.put(session.id, "x", 1)

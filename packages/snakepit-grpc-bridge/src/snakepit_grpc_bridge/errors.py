@@ -188,6 +188,20 @@ class VariableNotFound(BridgeError, KeyError):
             details={"name": name, "session_id": session_id, "similar": similar},
         )
 
+    @classmethod
+    def of_id(cls, identifier: str, session_id: str, successor: str | None) -> VariableNotFound:
+        """Return the error for an id; ``successor`` is the id of what has its name now."""
+        name = identifier.partition("@")[0]
+        now = "" if successor is None else f", and another one has its name now: {successor!r}"
+        return cls(
+            f"session {session_id!r} has no variable with the id {identifier!r} any more: it was "
+            f"deleted, or is one of another session{now}; use the name {name!r} for whatever "
+            "variable has it",
+            details={
+                "name": name, "id": identifier, "session_id": session_id, "successor": successor,
+            },
+        )  # fmt: skip
+
     @property
     def similar(self) -> list[str]:
         """Up to three existing names that are near."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import snakepit
 from snakepit_grpc_bridge.sessions import GLOBAL_SESSION
 from snakepit_grpc_bridge.tools.schema import plain_result
 from snakepit_grpc_bridge.tools.service import ToolService
-from snakepit_grpc_bridge.variables.access import VariableAccess
+from snakepit_grpc_bridge.variables.access import VariableAccess, listed, visible
 from snakepit_grpc_bridge.variables.call_view import Found
+from snakepit_grpc_bridge.variables.rows import VariableRow
 from snakepit_grpc_bridge.variables.writing import ANY_VERSION
 
 __all__ = ["host_functions"]
@@ -24,7 +26,10 @@ def host_functions(
 
     The session is always that of the call: a worker can't name another one.
     """
+    return _of_variables(variables) | _of_tools(get_tools)
 
+
+def _of_variables(variables: VariableAccess) -> dict[str, Callable[..., Any]]:
     async def get_variable(call: snakepit.HostCall, name: str, required: bool) -> list[Any]:
         session_id = _session_of(call)
         found = await variables.find_for_worker(session_id, name)
@@ -38,6 +43,29 @@ def host_functions(
         session_id, by = _session_of(call), call.worker_id
         return _as_list(await variables.put_from_worker(session_id, name, value, expected, by))
 
+    async def delete_variable(call: snakepit.HostCall, name: str) -> list[Any]:
+        session_id, by = _session_of(call), call.worker_id
+        deleted, left = await variables.delete_from_worker(session_id, name, by)
+        return [deleted, *_as_list(left)]
+
+    async def variable_exists(call: snakepit.HostCall, name: str) -> bool:
+        work = partial(visible, identifier=name)
+        return await variables.read(_session_of(call), work) is not None
+
+    async def list_variables(call: snakepit.HostCall, pattern: str) -> list[dict[str, Any]]:
+        work = partial(listed, pattern=pattern, include_global=True)
+        return [_described(row) for row in await variables.read(_session_of(call), work)]
+
+    return {
+        "variables.get": get_variable,
+        "variables.put": put_variable,
+        "variables.delete": delete_variable,
+        "variables.exists": variable_exists,
+        "variables.list": list_variables,
+    }
+
+
+def _of_tools(get_tools: Callable[[], ToolService]) -> dict[str, Callable[..., Any]]:
     async def describe_tool(call: snakepit.HostCall, name: str) -> dict[str, Any]:
         tool = await get_tools().get(name, session_id=_session_of(call))
         return tool.schema.describe()
@@ -58,8 +86,6 @@ def host_functions(
         return [tool.describe() for tool in await get_tools().list(session_id=_session_of(call))]
 
     return {
-        "variables.get": get_variable,
-        "variables.put": put_variable,
         "tools.call": call_tool,
         "tools.describe": describe_tool,
         "tools.stream": stream_tool,
@@ -70,6 +96,13 @@ def host_functions(
 def _as_list(found: Found) -> list[Any]:
     # Flat, because each list in an answer takes a while to read.
     return [found.type, found.value, found.version, found.keeps, *found.state]
+
+
+def _described(row: VariableRow) -> dict[str, Any]:
+    scope = "global" if row.session_id == GLOBAL_SESSION else "session"
+    return {
+        "id": row.id, "name": row.name, "type": row.type, "version": row.version, "scope": scope,
+    }  # fmt: skip
 
 
 def _session_of(call: snakepit.HostCall) -> str:

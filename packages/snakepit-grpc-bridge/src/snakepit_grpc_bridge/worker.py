@@ -15,7 +15,8 @@ Everything here belongs to the session of the call that is running, and to no ot
 
 Use them in code that a call runs, on its thread or in threads it starts; outside of a call they
 raise a LookupError. They block until the host has answered; async code awaits those that begin with
-an ``a``.
+an ``a``. Where one takes the name of a variable, it takes its id as well, which never means a later
+variable of that name.
 """
 
 from __future__ import annotations
@@ -29,13 +30,19 @@ from snakepit_grpc_bridge.variables.worker_view import MISSING, variables
 
 __all__ = [
     "acall_tool",
+    "adelete_variable",
     "aget_variable",
+    "ahas_variable",
+    "alist_variables",
     "aset_variable",
     "astream_tool",
     "aupdate_variable",
     "call_tool",
+    "delete_variable",
     "get_variable",
+    "has_variable",
     "list_tools",
+    "list_variables",
     "set_variable",
     "stream_tool",
     "update_variable",
@@ -130,3 +137,43 @@ async def aupdate_variable(
 ) -> Any:
     """As :func:`update_variable`, for async code."""
     return await variables.aupdate(name, function, default)
+
+
+def has_variable(name: str) -> bool:
+    """Say whether reading would find a variable, the session's or a global one."""
+    return variables.exists(name)
+
+
+async def ahas_variable(name: str) -> bool:
+    """As :func:`has_variable`, for async code."""
+    return await variables.aexists(name)
+
+
+def delete_variable(name: str) -> bool:
+    """Delete a variable of the session itself; say whether there was one.
+
+    Raises:
+        NotAllowed: it is a secret, which the host alone may delete.
+    """
+    return variables.delete(name)
+
+
+async def adelete_variable(name: str) -> bool:
+    """As :func:`delete_variable`, for async code."""
+    return await variables.adelete(name)
+
+
+def list_variables(pattern: str = "*") -> list[dict[str, Any]]:
+    """Return what the session can read, by name: ``id``, ``name``, ``type``, ``version`` and
+    ``scope``, which is "session" or "global". Values are left out: they may be large.
+
+    Example::
+
+        weights = {each["name"]: get_variable(each["id"]) for each in list_variables("w_*")}
+    """
+    return variables.listed(pattern)
+
+
+async def alist_variables(pattern: str = "*") -> list[dict[str, Any]]:
+    """As :func:`list_variables`, for async code."""
+    return await variables.alisted(pattern)

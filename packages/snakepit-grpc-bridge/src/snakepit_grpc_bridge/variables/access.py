@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fnmatch
 import logging
 import math
 from collections.abc import Callable, Iterable
@@ -26,8 +27,15 @@ from snakepit_grpc_bridge.sessions.rows import UseRow
 from snakepit_grpc_bridge.storage import ReadTransaction, Storage, Transaction
 from snakepit_grpc_bridge.variables.call_view import Found, State, look_up, state_of, view
 from snakepit_grpc_bridge.variables.comparing import is_same
-from snakepit_grpc_bridge.variables.names import check_variable_name
-from snakepit_grpc_bridge.variables.rows import HISTORY, VARIABLES, VariableChange, VariableRow
+from snakepit_grpc_bridge.variables.names import check_identifier, is_id, name_of
+from snakepit_grpc_bridge.variables.rows import (
+    HISTORY,
+    VARIABLES,
+    HistoryRow,
+    VariableChange,
+    VariableRow,
+    source_of,
+)
 from snakepit_grpc_bridge.variables.values import Values, moment
 from snakepit_grpc_bridge.variables.watching import ChangeCallback, Watch, Watchers, call_back
 from snakepit_grpc_bridge.variables.writing import (
@@ -35,13 +43,14 @@ from snakepit_grpc_bridge.variables.writing import (
     Writing,
     find,
     forget_deleted,
-    known_names,
+    not_found,
 )
 
-__all__ = ["VariableAccess", "visible"]
+__all__ = ["VariableAccess", "earlier", "listed", "visible"]
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_Left = tuple[bool, VariableRow | None, State]
 #: Seconds between two looks at what other hosts have written, while somebody watches.
 _LOOK: Final = 0.5
 #: Variables that are deleted at a sweep because their time is over.
@@ -139,15 +148,33 @@ class VariableAccess:
         def transaction(tx: Transaction) -> tuple[tuple[VariableRow, State], list[Change]]:
             writing = Writing(tx, gate, self.values, by)
             row = writing.put(name, value, expected)
-            if self._is_private(row):
-                raise NotAllowed(
-                    f"the secret {name!r} is written by the host only; register a tool that does it"
-                )
+            self._refuse_private(row)
             writing.finish()
             return (row, state_of(tx, gate.enter(tx))), writing.changes
 
         row, state = await self._commit(transaction)
         return self._found(session_id, row, state)
+
+    async def delete_from_worker(self, session_id: str, name: str, by: str) -> tuple[bool, Found]:
+        """Delete for a worker; whether there was one, and what reading the name finds then.
+
+        Raises:
+            NotAllowed: it is a secret.
+        """
+        gate = self._sessions.gate(session_id, writes=True)
+
+        def transaction(tx: Transaction) -> tuple[_Left, list[Change]]:
+            writing = Writing(tx, gate, self.values, by)
+            before = writing.find(name)
+            if before is not None:
+                self._refuse_private(before)
+            writing.delete(name)
+            writing.finish()
+            row, state, _ = look_up(tx, gate, name_of(name))
+            return (before is not None, row, state), writing.changes
+
+        deleted, row, state = await self._commit(transaction)
+        return deleted, self._found(session_id, row, state)
 
     def _found(self, session_id: str, row: VariableRow | None, state: State) -> Found:
         if row is None:
@@ -160,17 +187,22 @@ class VariableAccess:
             return Found("secret", plain, version, False, state)
         return Found(row.type, row.value, version, row.expires is None, state)
 
+    def _refuse_private(self, row: VariableRow) -> None:
+        if self._is_private(row):
+            raise NotAllowed(
+                f"the secret {row.name!r} is written by the host only; register a tool that does it"
+            )
+
     def _is_private(self, row: VariableRow) -> bool:
         kind = self.values.types.find(row.type)
         return (kind or self.values.types.declare(row.type).type).private
 
-    async def missing(self, session_id: str, name: str) -> VariableNotFound:
+    async def missing(self, session_id: str, identifier: str) -> VariableNotFound:
         """The error for a variable that reading did not find."""
-        check_variable_name(name)
-        names = await self.read(
-            session_id, lambda tx, _: known_names(tx, session_id, GLOBAL_SESSION)
+        check_identifier(identifier)
+        return await self.read(
+            session_id, lambda tx, _: not_found(tx, identifier, session_id, GLOBAL_SESSION)
         )
-        return VariableNotFound.of(name, session_id, names)
 
     async def _delete_expired(self) -> None:
         """Delete the variables whose time is over; until then nobody sees them either."""
@@ -202,9 +234,11 @@ class VariableAccess:
 
     # --- watching --------------------------------------------------------------------------------
 
-    async def watch(self, session_id: str, names: Iterable[str] | None, *, initial: bool) -> Watch:
+    async def watch(
+        self, session_id: str, identifiers: Iterable[str] | None, *, initial: bool
+    ) -> Watch:
         """Begin to watch, then tell of what there is: so no change falls in between."""
-        watch = self._watchers.add(session_id, names)
+        watch = self._watchers.add(session_id, identifiers)
         try:
             rows = await self._watched_rows(watch)
         except BaseException:
@@ -229,13 +263,16 @@ class VariableAccess:
         value = self.values.value_of(row)
         return VariableChange(
             session_id=row.session_id,
+            id=row.id,
             name=row.name,
+            type=row.type,
             kind="initial",
             value=value,
             old_value=None,
             version=row.version,
             updated_at=moment(row.updated_at),
             updated_by=row.updated_by,
+            source=source_of(row),
         )
 
     def _tell(self, changes: Iterable[Change]) -> None:
@@ -249,6 +286,8 @@ class VariableAccess:
             self._watchers.publish(self._change(change, row))
 
     def _is_same(self, before: VariableRow, after: VariableRow) -> bool:
+        if before.born != after.born:
+            return False  # created over the one before
         if self._is_private(before) and self._is_private(after):
             # The same secret is sealed in other bytes each time.
             return is_same(self._old_value(before), self.values.value_of(after))
@@ -263,16 +302,19 @@ class VariableAccess:
         return None
 
     def _change(self, change: Change, row: VariableRow) -> VariableChange:
-        before, after = change.before, change.after
+        before, after, written = change
         return VariableChange(
             session_id=row.session_id,
+            id=row.id,
             name=row.name,
+            type=row.type,
             kind="created" if before is None else "deleted" if after is None else "updated",
             value=None if after is None else self.values.value_of(after),
             old_value=None if before is None else self._old_value(before),
-            version=change.version,
-            updated_at=moment(row.updated_at),
-            updated_by=row.updated_by,
+            version=written.version,
+            updated_at=moment(written.updated_at),
+            updated_by=written.updated_by,
+            source=source_of(written),
         )
 
     async def _look_for_others(self) -> None:
@@ -319,20 +361,55 @@ class VariableAccess:
         self._watchers.end(session_id)
 
 
-def visible(tx: ReadTransaction, gate: Gate, name: str) -> VariableRow | None:
-    """What reading a name in a session finds: its own variable, else the global one."""
-    own = find(tx, gate.session_id, name, gate.now)
+def visible(tx: ReadTransaction, gate: Gate, identifier: str) -> VariableRow | None:
+    """What reading a name or an id in a session finds: its own variable, else the global one."""
+    own = find(tx, gate.session_id, identifier, gate.now)
     if own is not None or gate.session_id == GLOBAL_SESSION:
         return own
-    return find(tx, GLOBAL_SESSION, name, gate.now)
+    return find(tx, GLOBAL_SESSION, identifier, gate.now)
+
+
+def listed(
+    tx: ReadTransaction,
+    gate: Gate,
+    *,
+    pattern: str,
+    include_global: bool,
+    type_name: str | None = None,
+) -> list[VariableRow]:
+    """The variables of a session by name, of a type and with names that match a pattern; with
+    ``include_global`` all that it can read.
+    """
+    scopes = (GLOBAL_SESSION, gate.session_id) if include_global else (gate.session_id,)
+    rows = (row for scope in scopes for row in tx.scan(VARIABLES.span(scope)))
+    found = {row.name: row for row in rows if row.expires is None or row.expires > gate.now}
+    return [
+        found[name]
+        for name in sorted(found)
+        if fnmatch.fnmatchcase(name, pattern) and type_name in (None, found[name].type)
+    ]
+
+
+def earlier(tx: ReadTransaction, gate: Gate, identifier: str, limit: int) -> list[HistoryRow]:
+    """What the session's own variables of that name were before, or the one with that id, the
+    newest first.
+    """
+    session_id = gate.session_id
+    if not is_id(identifier):
+        return tx.scan(HISTORY.span(session_id, identifier), limit=limit, reverse=True)
+    row = find(tx, session_id, identifier, gate.now)
+    if row is None:
+        raise not_found(tx, identifier, session_id)
+    span = HISTORY.span(session_id, row.name, start=row.born)
+    return tx.scan(span, limit=limit, reverse=True)
 
 
 def _watched(tx: ReadTransaction, gate: Gate, watch: Watch) -> list[VariableRow]:
-    names = watch.names
-    if names is None:
+    wanted = watch.identifiers
+    if wanted is None:
         rows = tx.scan(VARIABLES.span(gate.session_id))
         return [row for row in rows if row.expires is None or row.expires > gate.now]
-    found = (find(tx, gate.session_id, name, gate.now) for name in sorted(names))
+    found = (find(tx, gate.session_id, each, gate.now) for each in sorted(wanted))
     return [row for row in found if row is not None]
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import fnmatch
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, TypeVar, Unpack
 
 from snakepit.options import whole_number
@@ -16,11 +16,10 @@ from snakepit_grpc_bridge.sessions.gate import Gate
 from snakepit_grpc_bridge.settings import time_to_live
 from snakepit_grpc_bridge.storage import ReadTransaction
 from snakepit_grpc_bridge.telemetry import operation
-from snakepit_grpc_bridge.variables.access import VariableAccess, visible
+from snakepit_grpc_bridge.variables.access import VariableAccess, earlier, listed, visible
 from snakepit_grpc_bridge.variables.explaining import Explanation, explain
 from snakepit_grpc_bridge.variables.rows import (
-    HISTORY,
-    VARIABLES,
+    HistoryRow,
     Variable,
     VariableOptions,
     VariableRow,
@@ -49,8 +48,12 @@ class VariableService:
     """Creates, reads, writes and watches variables. One for each platform; use it on its loop.
 
     Reading in a session finds its own variable first, then the global one of that name. Writing
-    touches the session's own alone. Every method raises SessionNotFound or SessionExpired for a
-    session that is not open, and the errors of the storage.
+    touches the session's own alone. Wherever a method takes a variable's name it takes its id as
+    well (but :meth:`create`): that means this very variable, and never a later one of its name;
+    VariableNotFound is raised when it is gone, also by :meth:`put`.
+
+    Every method raises SessionNotFound or SessionExpired for a session that is not open, and the
+    errors of the storage.
 
     Every write checks the value against the type and the constraints of the variable. What is
     returned is a copy, or can't be changed (arrays are read-only views).
@@ -219,13 +222,17 @@ class VariableService:
         """Return the earlier states of the session's own variable, the newest first.
 
         The last 100 are kept, over its deletion for 30 days; values of more than 64 KiB are not.
+        With an id, only those of that variable, as long as it is there.
+
+        Raises:
+            VariableNotFound: there is no variable of that id.
         """
         whole_number("limit", limit)
-        rows = await self._access.read(
-            session_id,
-            lambda tx, _: tx.scan(HISTORY.span(session_id, name), limit=limit, reverse=True),
-        )
-        return [self._values.version(row) for row in rows]
+
+        def work(tx: ReadTransaction, gate: Gate) -> Sequence[HistoryRow]:
+            return earlier(tx, gate, name, limit)
+
+        return [self._values.version(row) for row in await self._access.read(session_id, work)]
 
     async def read_as(self, session_id: str, model: type[_T]) -> _T:
         """Return an instance of a dataclass or pydantic model whose fields are variables.
@@ -261,17 +268,8 @@ class VariableService:
             pattern: only those whose names match, as in ``"ml_*"``.
         """
 
-        def work(tx: ReadTransaction, gate: Gate) -> dict[str, VariableRow]:
-            scopes = (GLOBAL_SESSION, session_id) if include_global else (session_id,)
-            rows = (row for scope in scopes for row in tx.scan(VARIABLES.span(scope)))
-            return {row.name: row for row in rows if row.expires is None or row.expires > gate.now}
-
-        rows = await self._access.read(session_id, work)
-        return [
-            self._values.variable(rows[name])
-            for name in sorted(rows)
-            if fnmatch.fnmatchcase(name, pattern) and type in (None, rows[name].type)
-        ]
+        work = partial(listed, pattern=pattern, include_global=include_global, type_name=type)
+        return [self._values.variable(row) for row in await self._access.read(session_id, work)]
 
     # --- writing ---------------------------------------------------------------------------------
 
@@ -443,12 +441,12 @@ class VariableService:
 
     # --- for transactions and the platform -------------------------------------------------------
 
-    async def own_value(self, session_id: str, name: str) -> tuple[Any, int | None]:
-        """The value and the version of the session's own variable; (None, None) without one."""
+    async def own(self, session_id: str, name: str) -> Variable | None:
+        """The session's own variable."""
         row = await self._access.read(
             session_id, lambda tx, gate: find(tx, session_id, name, gate.now)
         )
-        return (None, None) if row is None else (self._values.value_of(row), row.version)
+        return None if row is None else self._values.variable(row)
 
     @operation("variables")
     async def commit(
@@ -462,6 +460,7 @@ class VariableService:
 
         Raises:
             VariableConflict: one is not.
+            VariableNotFound: one that is to be written is named by its id, and gone.
         """
 
         def work(writing: Writing) -> None:

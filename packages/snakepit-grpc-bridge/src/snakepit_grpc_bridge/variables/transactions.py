@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from snakepit.errors import ConfigurationError
 from snakepit_grpc_bridge.errors import VariableNotFound
+from snakepit_grpc_bridge.variables.names import is_id, name_of
 
 if TYPE_CHECKING:
+    from snakepit_grpc_bridge.variables.rows import Variable
     from snakepit_grpc_bridge.variables.service import VariableService
 
 __all__ = ["VariableTransaction"]
@@ -36,8 +38,9 @@ class VariableTransaction:
     def __init__(self, service: VariableService, session_id: str) -> None:
         self._service = service
         self._session_id = session_id
-        self._read: dict[str, tuple[Any, int | None]] = {}
-        self._written: dict[str, Any] = {}
+        # By name: what was read, and what is to be written, to whom the caller called it.
+        self._read: dict[str, Variable | None] = {}
+        self._written: dict[str, tuple[str, Any]] = {}
         self._ended = False
 
     async def get(self, name: str, default: Any = _MISSING) -> Any:
@@ -47,25 +50,27 @@ class VariableTransaction:
             VariableNotFound: there is none, and no default.
         """
         self._require_open()
-        written = self._written.get(name, _MISSING)
-        if written is not _MISSING and written is not _DELETED:
+        _, written = self._written.get(name_of(name), (name, _MISSING))
+        if written is _MISSING or is_id(name):
+            found = await self._look_at(name_of(name))
+            if found is None or name not in (found.name, found.id):
+                written = _DELETED
+            elif written is _MISSING:
+                written = found.value
+        if written is not _DELETED:
             return written
-        value, version = await self._look_at(name)
-        if version is not None and written is not _DELETED:
-            return value
         if default is not _MISSING:
             return default
-        raise VariableNotFound.of(name, self._session_id, [])
+        raise await self._missing(name)
 
     def set(self, name: str, value: Any) -> None:
         """Write a variable when the block ends; one that is new gets the type of its value."""
         self._require_open()
-        self._written[name] = value
+        self._written[name_of(name)] = name, value
 
     def delete(self, name: str) -> None:
         """Delete a variable when the block ends."""
-        self._require_open()
-        self._written[name] = _DELETED
+        self.set(name, _DELETED)
 
     async def __aenter__(self) -> Self:
         return self
@@ -81,14 +86,24 @@ class VariableTransaction:
             await self._commit()
 
     async def _commit(self) -> None:
-        versions = {name: version for name, (_, version) in self._read.items()}
-        written = {name: value for name, value in self._written.items() if value is not _DELETED}
-        deleted = [name for name, value in self._written.items() if value is _DELETED]
+        versions = {
+            name: None if found is None else found.version for name, found in self._read.items()
+        }
+        writes = self._written.values()
+        written = {name: value for name, value in writes if value is not _DELETED}
+        deleted = [name for name, value in writes if value is _DELETED]
         await self._service.commit(self._session_id, versions, written, deleted)
 
-    async def _look_at(self, name: str) -> tuple[Any, int | None]:
+    async def _missing(self, name: str) -> VariableNotFound:
+        if not is_id(name):
+            return VariableNotFound.of(name, self._session_id, [])
+        successor = await self._look_at(name_of(name))
+        taken = None if successor is None else successor.id
+        return VariableNotFound.of_id(name, self._session_id, taken)
+
+    async def _look_at(self, name: str) -> Variable | None:
         if name not in self._read:
-            self._read[name] = await self._service.own_value(self._session_id, name)
+            self._read[name] = await self._service.own(self._session_id, name)
         return self._read[name]
 
     def _require_open(self) -> None:

@@ -13,6 +13,7 @@ from snakepit_grpc_bridge.variables.rows import (
     Variable,
     VariableRow,
     VariableVersion,
+    source_of,
 )
 from snakepit_grpc_bridge.variables.types import Declaration, Secret, TypeRegistry, seal, unseal
 from snakepit_grpc_bridge.variables.types.plain import copy_plain
@@ -98,6 +99,7 @@ class Values:
     def variable(self, row: VariableRow) -> Variable:
         """A variable as users see it."""
         return Variable(
+            id=row.id,
             session_id=row.session_id,
             name=row.name,
             type=row.type,
@@ -106,10 +108,12 @@ class Values:
             created_at=moment(row.created_at),
             updated_at=moment(row.updated_at),
             updated_by=row.updated_by,
+            source=source_of(row),
             constraints=copy_plain(row.constraints),
             metadata=copy_plain(row.metadata),
             inferred=row.inferred,
             read_only=row.read_only,
+            ttl=row.ttl,
             expires=None if row.expires is None else moment(row.expires),
         )
 
@@ -123,6 +127,7 @@ class Values:
             value=value,
             updated_at=moment(row.updated_at),
             updated_by=row.updated_by,
+            source=source_of(row),
             deleted=row.deleted,
             kept=row.kept,
         )

@@ -41,10 +41,14 @@ class Watch:
     """
 
     def __init__(
-        self, session_id: str, names: Iterable[str] | None, on_close: Callable[[Watch], object]
+        self,
+        session_id: str,
+        identifiers: Iterable[str] | None,
+        on_close: Callable[[Watch], object],
     ) -> None:
         self.session_id = session_id
-        self.names = None if names is None else frozenset(names)
+        #: What is watched, by names or ids; None for all.
+        self.identifiers = None if identifiers is None else frozenset(identifiers)
         self._on_close = on_close
         self._pending: dict[str, VariableChange] = {}
         # What the consumer was told of last, or is going to be.
@@ -52,9 +56,18 @@ class Watch:
         self._changed = asyncio.Event()
         self._closed = False
 
-    def watches(self, name: str) -> bool:
-        """Whether a variable of that name is watched."""
-        return self.names is None or name in self.names
+    def tell(self, change: VariableChange) -> None:
+        """Tell of a change of any variable of the session, if it is one of those that are watched.
+
+        When one that is watched by its id gives way to another one of its name, it was deleted.
+        """
+        wanted = self.identifiers
+        if wanted is None or change.name in wanted or change.id in wanted:
+            self.push(change)
+            return
+        known = self._known.get(change.name)
+        if known is not None and known.kind != "deleted" and self._is_news(change):
+            self.push(_deletion(known, change.updated_at))
 
     def push(self, change: VariableChange) -> None:
         """Tell of a change, unless a later one was told of."""
@@ -78,7 +91,7 @@ class Watch:
         for name, change in found.items():
             before = self._known.get(name)
             existed = before is not None and before.kind != "deleted"
-            if existed and before is not None and is_same(before.value, change.value):
+            if existed and before is not None and _is_same(before, change):
                 self.note(change)
             else:
                 old = before.value if existed and before is not None else None
@@ -143,6 +156,10 @@ async def call_back(watch: Watch, callback: ChangeCallback) -> None:
             _log.exception("the callback of a watch on variable %r failed", change.name)
 
 
+def _is_same(before: VariableChange, after: VariableChange) -> bool:
+    return before.id == after.id and is_same(before.value, after.value)
+
+
 def _deletion(before: VariableChange, now: datetime) -> VariableChange:
     return dataclasses.replace(
         before,
@@ -152,6 +169,7 @@ def _deletion(before: VariableChange, now: datetime) -> VariableChange:
         version=before.version + 1,
         updated_at=now,
         updated_by=None,
+        source="host",
         missed=0,
     )
 
@@ -179,9 +197,9 @@ class Watchers:
     def __bool__(self) -> bool:
         return bool(self._sessions)
 
-    def add(self, session_id: str, names: Iterable[str] | None) -> Watch:
+    def add(self, session_id: str, identifiers: Iterable[str] | None) -> Watch:
         """Begin a watch."""
-        watch = Watch(session_id, names, self._remove)
+        watch = Watch(session_id, identifiers, self._remove)
         self._sessions.setdefault(session_id, set()).add(watch)
         return watch
 
@@ -196,8 +214,7 @@ class Watchers:
     def publish(self, change: VariableChange) -> None:
         """Tell those who watch the variable."""
         for watch in self.of(change.session_id):
-            if watch.watches(change.name):
-                watch.push(change)
+            watch.tell(change)
 
     def end(self, session_id: str) -> None:
         """The session has ended, and with it the watches."""

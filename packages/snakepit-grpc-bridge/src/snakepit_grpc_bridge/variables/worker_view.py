@@ -11,6 +11,7 @@ import snakepit
 from snakepit_grpc_bridge.call_state import current_state
 from snakepit_grpc_bridge.errors import UnsupportedType, VariableConflict, VariableNotFound
 from snakepit_grpc_bridge.variables.call_view import Found, State
+from snakepit_grpc_bridge.variables.names import is_id, name_of
 from snakepit_grpc_bridge.variables.types import TypeRegistry
 from snakepit_grpc_bridge.variables.types.plain import copy_plain
 from snakepit_grpc_bridge.variables.types.secret import Secret
@@ -20,11 +21,18 @@ __all__ = ["WorkerVariables", "variables"]
 
 _GET: Final = "variables.get"
 _PUT: Final = "variables.put"
+_DELETE: Final = "variables.delete"
+_EXISTS: Final = "variables.exists"
+_LIST: Final = "variables.list"
 MISSING: Final[Any] = object()
 
 
 class WorkerVariables:
-    """Reads and writes the variables of whatever session the current call belongs to."""
+    """Reads and writes the variables of whatever session the current call belongs to.
+
+    What is read by its name is kept. An id may mean what its name does not find, so the host is
+    asked about it each time.
+    """
 
     def __init__(self) -> None:
         self._types = TypeRegistry()
@@ -51,12 +59,13 @@ class WorkerVariables:
     def put(self, name: str, value: Any) -> None:
         """Write a variable."""
         call = snakepit.current_call()
-        self._keep(name, call.call_host(_PUT, {"name": name, "value": _plain(value)}))
+        self._keep(name_of(name), call.call_host(_PUT, {"name": name, "value": _plain(value)}))
 
     async def aput(self, name: str, value: Any) -> None:
         """As :meth:`put`, for async code."""
         call = snakepit.current_call()
-        self._keep(name, await call.acall_host(_PUT, {"name": name, "value": _plain(value)}))
+        request = {"name": name, "value": _plain(value)}
+        self._keep(name_of(name), await call.acall_host(_PUT, request))
 
     def update(self, name: str, function: Callable[[Any], Any], default: Any) -> Any:
         """Replace a value by what ``function`` makes of it; what that is."""
@@ -65,7 +74,7 @@ class WorkerVariables:
             found = self._keep(name, call.call_host(_GET, _request(name, default)))
             with contextlib.suppress(VariableConflict):
                 change = self._change(name, found, function, default)
-                found = self._keep(name, call.call_host(_PUT, change))
+                found = self._keep(name_of(name), call.call_host(_PUT, change))
                 return self._value(name, found, default)
 
     async def aupdate(self, name: str, function: Callable[[Any], Any], default: Any) -> Any:
@@ -75,8 +84,44 @@ class WorkerVariables:
             found = self._keep(name, await call.acall_host(_GET, _request(name, default)))
             with contextlib.suppress(VariableConflict):
                 change = self._change(name, found, function, default)
-                found = self._keep(name, await call.acall_host(_PUT, change))
+                found = self._keep(name_of(name), await call.acall_host(_PUT, change))
                 return self._value(name, found, default)
+
+    def delete(self, name: str) -> bool:
+        """Delete a variable; whether there was one."""
+        deleted, *left = snakepit.current_call().call_host(_DELETE, {"name": name})
+        self._keep(name_of(name), left)
+        return bool(deleted)
+
+    async def adelete(self, name: str) -> bool:
+        """As :meth:`delete`, for async code."""
+        deleted, *left = await snakepit.current_call().acall_host(_DELETE, {"name": name})
+        self._keep(name_of(name), left)
+        return bool(deleted)
+
+    def exists(self, name: str) -> bool:
+        """Whether reading finds a variable."""
+        call = snakepit.current_call()
+        found = self._kept(call, name)
+        if found is None:
+            return bool(call.call_host(_EXISTS, {"name": name}))
+        return found.type is not None
+
+    async def aexists(self, name: str) -> bool:
+        """As :meth:`exists`, for async code."""
+        call = snakepit.current_call()
+        found = self._kept(call, name)
+        if found is None:
+            return bool(await call.acall_host(_EXISTS, {"name": name}))
+        return found.type is not None
+
+    def listed(self, pattern: str) -> list[dict[str, Any]]:
+        """What reading finds, without the values."""
+        return list(snakepit.current_call().call_host(_LIST, {"pattern": pattern}))
+
+    async def alisted(self, pattern: str) -> list[dict[str, Any]]:
+        """As :meth:`listed`, for async code."""
+        return list(await snakepit.current_call().acall_host(_LIST, {"pattern": pattern}))
 
     # --- how ---------------------------------------------------------------------------------
 
@@ -88,7 +133,7 @@ class WorkerVariables:
 
     def _kept(self, call: snakepit.CallContext, name: str) -> Found | None:
         state = current_state(call)
-        if state is None:
+        if state is None or is_id(name):
             return None
         with self._lock:
             return self._cache.get(name, state)
@@ -97,8 +142,9 @@ class WorkerVariables:
         type_name, value, version, keeps, *state = answer
         stored = self._stored(type_name, value)
         found = Found(type_name, stored, version, keeps, State(*state))
-        with self._lock:
-            self._cache.put(name, found)
+        if not is_id(name):
+            with self._lock:
+                self._cache.put(name, found)
         return found
 
     def _stored(self, type_name: str | None, plain: Any) -> Any:

@@ -19,7 +19,12 @@ from snakepit_grpc_bridge.errors import (
 from snakepit_grpc_bridge.metadata import merged_metadata
 from snakepit_grpc_bridge.sessions.gate import Gate, Taken
 from snakepit_grpc_bridge.storage import ReadTransaction, Transaction
-from snakepit_grpc_bridge.variables.names import check_variable_name
+from snakepit_grpc_bridge.variables.names import (
+    check_identifier,
+    check_variable_name,
+    is_id,
+    name_of,
+)
 from snakepit_grpc_bridge.variables.rows import (
     HISTORY,
     HISTORY_RETENTION,
@@ -31,7 +36,7 @@ from snakepit_grpc_bridge.variables.sizes import size_of
 from snakepit_grpc_bridge.variables.types import Declaration
 from snakepit_grpc_bridge.variables.values import Values, place_of
 
-__all__ = ["ANY_VERSION", "Change", "Writing", "find", "forget_deleted", "known_names"]
+__all__ = ["ANY_VERSION", "Change", "Writing", "find", "forget_deleted", "not_found"]
 
 #: Earlier states of a variable that are kept.
 HISTORY_LIMIT: Final = 100
@@ -44,23 +49,39 @@ ANY_VERSION: Final = -1
 
 
 class Change(NamedTuple):
-    """A row before and after; None for no row. ``version`` is the one after."""
+    """A row before and after; None for no row. ``written`` is the one after, or the deletion."""
 
     before: VariableRow | None
     after: VariableRow | None
-    version: int
+    written: VariableRow | HistoryRow
 
 
-def find(tx: ReadTransaction, session_id: str, name: str, now: float) -> VariableRow | None:
-    """The session's own variable of that name, if it has one that has not expired."""
-    row = tx.get(VARIABLES, session_id, name)
+def find(tx: ReadTransaction, session_id: str, identifier: str, now: float) -> VariableRow | None:
+    """The session's own variable of that name or id, if it has one that has not expired."""
+    row = tx.get(VARIABLES, session_id, identifier)
+    if row is None:  # only now: most are named, and found
+        row = _find_by_id(tx, session_id, identifier)
     return None if row is None or _has_expired(row, now) else row
 
 
-def known_names(tx: ReadTransaction, *session_ids: str) -> list[str]:
-    """The names of the variables of sessions, for errors."""
-    rows = (row for session_id in session_ids for row in tx.scan(VARIABLES.span(session_id)))
-    return sorted({row.name for row in rows})
+def _find_by_id(tx: ReadTransaction, session_id: str, identifier: str) -> VariableRow | None:
+    if not is_id(identifier):
+        return None
+    row = tx.get(VARIABLES, session_id, name_of(identifier))
+    return None if row is None or row.id != identifier else row
+
+
+def not_found(
+    tx: ReadTransaction, identifier: str, session_id: str, *further: str
+) -> VariableNotFound:
+    """The error for a variable that is in none of these sessions, of which the first one counts."""
+    scopes = (session_id, *further)
+    if is_id(identifier):
+        found = [tx.get(VARIABLES, scope, name_of(identifier)) for scope in scopes]
+        successor = next((row.id for row in found if row is not None), None)
+        return VariableNotFound.of_id(identifier, session_id, successor)
+    rows = (row for scope in scopes for row in tx.scan(VARIABLES.span(scope)))
+    return VariableNotFound.of(identifier, session_id, sorted({row.name for row in rows}))
 
 
 def forget_deleted(tx: Transaction, now: float) -> int:
@@ -108,20 +129,19 @@ class Writing:
         # What had expired, and is replaced.
         self._expired: list[VariableRow] = []
 
-    def find(self, name: str) -> VariableRow | None:
-        """The session's own variable of that name."""
-        return find(self._tx, self._gate.session_id, name, self._gate.now)
+    def find(self, identifier: str) -> VariableRow | None:
+        """The session's own variable of that name or id."""
+        return find(self._tx, self._gate.session_id, identifier, self._gate.now)
 
-    def require(self, name: str) -> VariableRow:
+    def require(self, identifier: str) -> VariableRow:
         """As :meth:`find`.
 
         Raises:
             VariableNotFound: there is none.
         """
-        row = self.find(name)
+        row = self.find(identifier)
         if row is None:
-            session_id = self._gate.session_id
-            raise VariableNotFound.of(name, session_id, known_names(self._tx, session_id))
+            raise not_found(self._tx, identifier, self._gate.session_id)
         return row
 
     def require_version(self, name: str, expected: int | None) -> None:
@@ -154,24 +174,24 @@ class Writing:
         if before is not None:
             _require_writable(before)
         row = self._new(name, type_name, value, options, inferred=False)
-        version = self._last_version(name, before) + 1
-        return self._store(before, dataclasses.replace(row, version=version))
+        return self._create(before, row)
 
-    def put(self, name: str, value: Any, expected: int | None = ANY_VERSION) -> VariableRow:
+    def put(self, identifier: str, value: Any, expected: int | None = ANY_VERSION) -> VariableRow:
         """Write a variable, or create it with the type of the value.
 
         Raises:
             VariableConflict: it is not in the ``expected`` version (None: it is not to be there).
+            VariableNotFound: it has an id, and is not there any more: none can be created with one.
         """
-        check_variable_name(name)
-        before = self.find(name)
-        self._require_version(name, before, expected)
+        check_identifier(identifier)
+        before = self.find(identifier)
+        if before is None and is_id(identifier):
+            raise not_found(self._tx, identifier, self._gate.session_id)
+        self._require_version(identifier, before, expected)
         if before is not None:
             return self.write(before, value)
         type_name = self._values.types.infer(value)
-        row = self._new(name, type_name, value, Options(), inferred=True)
-        version = self._last_version(name, None) + 1
-        return self._store(None, dataclasses.replace(row, version=version))
+        return self._create(None, self._new(identifier, type_name, value, Options(), inferred=True))
 
     def write(
         self,
@@ -180,6 +200,7 @@ class Writing:
         *,
         expected: int | None = ANY_VERSION,
         metadata: Mapping[str, Any] = MappingProxyType({}),
+        rolls_back: bool = False,
     ) -> VariableRow:
         """Write a variable that exists; ``metadata`` is merged into its own.
 
@@ -202,9 +223,11 @@ class Writing:
             name=before.name,
             type=type_name,
             version=before.version + 1,
+            born=before.born,
             created_at=before.created_at,
             updated_at=now,
             updated_by=self._by,
+            rolled_back=rolls_back,
             inferred=before.inferred,
             read_only=before.read_only,
             ttl=before.ttl,
@@ -216,14 +239,14 @@ class Writing:
         )
         return self._store(before, after)
 
-    def delete(self, name: str, expected: int | None = ANY_VERSION) -> bool:
+    def delete(self, identifier: str, expected: int | None = ANY_VERSION) -> bool:
         """Delete a variable; whether there was one.
 
         Raises:
             VariableConflict: it is not in the ``expected`` version.
         """
-        before = self.find(name)
-        self._require_version(name, before, expected)
+        before = self.find(identifier)
+        self._require_version(identifier, before, expected)
         if before is not None:
             self._delete(before)
         return before is not None
@@ -235,42 +258,42 @@ class Writing:
             self._delete(row)
 
     def _delete(self, before: VariableRow) -> None:
-        name, version = before.name, before.version + 1
-        self._tx.delete(VARIABLES, before.session_id, name)
+        self._tx.delete(VARIABLES, before.session_id, before.name)
         self._remember(before)
-        self._tx.put(
-            HISTORY,
-            HistoryRow(
-                session_id=before.session_id,
-                name=name,
-                version=version,
-                type=before.type,
-                updated_at=self._gate.now,
-                updated_by=self._by,
-                deleted=True,
-                kept=False,
-                forget_at=self._gate.now + HISTORY_RETENTION,
-                value=None,
-            ),
+        deletion = HistoryRow(
+            session_id=before.session_id,
+            name=before.name,
+            version=before.version + 1,
+            type=before.type,
+            updated_at=self._gate.now,
+            updated_by=self._by,
+            rolled_back=False,
+            deleted=True,
+            kept=False,
+            forget_at=self._gate.now + HISTORY_RETENTION,
+            value=None,
         )
-        self.changes.append(Change(before, None, version))
+        self._tx.put(HISTORY, deletion)
+        self.changes.append(Change(before, None, deletion))
 
-    def roll_back(self, name: str, version: int) -> VariableRow:
+    def roll_back(self, identifier: str, version: int) -> VariableRow:
         """Write a variable with the value that it had in an earlier version.
 
         Raises:
             ValidationFailed: that version is not known any more, or its value was not kept.
         """
-        before = self.require(name)
+        before = self.require(identifier)
+        name = before.name
         state = self._tx.get(HISTORY, before.session_id, name, version)
-        if state is None or state.deleted or not state.kept:
+        of_another = is_id(identifier) and version < before.born
+        if state is None or state.deleted or not state.kept or of_another:
             raise ValidationFailed(
-                f"there is no value of version {version} of variable {name!r} to go back to; see "
-                "history() for what is kept",
+                f"there is no value of version {version} of variable {identifier!r} to go back to; "
+                "see history() for what is kept",
                 details={"name": name, "version": version},
             )
         value = self._values.from_store(state.type, {}, state.value, place_of(before))
-        return self.write(before, value)
+        return self.write(before, value, rolls_back=True)
 
     def finish(self) -> int:
         """Note the changes in the session; return its revision.
@@ -304,9 +327,11 @@ class Writing:
             name=name,
             type=type_name,
             version=0,
+            born=0,
             created_at=now,
             updated_at=now,
             updated_by=self._by,
+            rolled_back=False,
             inferred=inferred,
             read_only=options.read_only,
             ttl=options.ttl,
@@ -317,6 +342,10 @@ class Writing:
             metadata=dict(options.metadata),
         )
 
+    def _create(self, before: VariableRow | None, new: VariableRow) -> VariableRow:
+        version = self._last_version(new.name, before) + 1
+        return self._store(before, dataclasses.replace(new, version=version, born=version))
+
     def _plain(self, declaration: Declaration[Any], value: Any, place: str) -> Any:
         return self._values.to_store(declaration, declaration.read(value), place)
 
@@ -324,7 +353,7 @@ class Writing:
         if before is not None:
             self._remember(before)
         self._tx.put(VARIABLES, after)
-        self.changes.append(Change(before, after, after.version))
+        self.changes.append(Change(before, after, after))
         return after
 
     def _remember(self, row: VariableRow) -> None:
@@ -338,6 +367,7 @@ class Writing:
                 type=row.type,
                 updated_at=row.updated_at,
                 updated_by=row.updated_by,
+                rolled_back=row.rolled_back,
                 deleted=False,
                 kept=kept,
                 forget_at=None,
