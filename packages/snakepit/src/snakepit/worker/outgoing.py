@@ -42,13 +42,15 @@ class Outgoing:
     When the block is left before the call's end, the host is told to stop it.
     """
 
+    # Here, since most calls are over with one answer.
+    finished = False
+    value: Any = None
+    _taken_items = _taken_bytes = 0
+
     def __init__(self, calls: OutgoingCalls, call_id: int) -> None:
         self.call_id = call_id
         self.inbox: deque[Frame] = deque()
-        self.finished = False
-        self.value: Any = None
         self._calls = calls
-        self._taken_items = self._taken_bytes = 0
 
     def __enter__(self) -> Self:
         return self

@@ -440,12 +440,18 @@ class SerialEngine:
     ) -> Generator[Any]:
         with self._outgoing.open(Outgoing, context, name, args, stream=True) as call:
             while not call.finished:
-                yield from self._next_reply(context, call)
+                with _Unbreakable(self):
+                    items = self._next_reply(context, call)
+                yield from items
                 call.consumed()
 
     def _next_reply(self, context: CallContext, call: Outgoing) -> list[Any]:
-        """Handle the next frame for ``call``: a nested call is run, items are returned."""
-        self._wait_for(lambda: bool(call.inbox) or context.cancelled)
+        """Handle the next frame for ``call``: a nested call is run, items are returned. The caller
+        sees to it that nothing breaks this off.
+        """
+        with self._lock:
+            while not call.inbox and not context.cancelled:
+                self._read_or_wait()
         if context.cancelled:
             raise Interrupted
         frame = call.inbox.popleft()
