@@ -31,6 +31,8 @@ SEED = int(os.environ.get("SOAK_SEED") or secrets.randbelow(2**32))
 CALLERS = 6
 #: Seconds. Whether memory is flat can't be told earlier: what is made on first use is being made.
 LONG_ENOUGH = 600.0
+#: Looks at the memory. Workers come and go all the time, so a single one says little.
+SAMPLES = 1200
 #: The pools that are soaked, by their options.
 POOLS: dict[str, dict[str, Any]] = {
     # Often enough that some come to it before they are killed.
@@ -98,7 +100,7 @@ async def test_soak() -> None:
                 group.create_task(make_calls(pool, dice, ledger, over.is_set))
             while (elapsed := time.monotonic() - start) < SECONDS:
                 series.take(elapsed)
-                await _pause(over, SECONDS / 240)
+                await _pause(over, SECONDS / SAMPLES)
             over.set()
         await settled(lambda: all(pool.stats().running == 0 for pool in pools), "all have ended")
         made = sum(pool.stats().submitted for pool in pools) - submitted
