@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 import snakepit
+from snakepit.errors import SnakepitError
 from snakepit.testing import pass_gate
 from snakepit_grpc_bridge import worker
 from snakepit_grpc_bridge.variables.types import Secret
@@ -208,6 +210,27 @@ def questions_for_calls(name: str, parameters: list[dict[str, Any]]) -> list[Any
         except Exception as error:
             results.append(type(error).__name__)
     return [results, asked()]
+
+
+def answers_between_steps(steps: int) -> list[list[str]]:
+    """What the tool "answer" says, twice each, before, between and after calls of "step"."""
+
+    def answer() -> str:
+        try:
+            return str(worker.call_tool("answer"))
+        except SnakepitError as error:
+            return type(error).__name__
+
+    answers = [[answer(), answer()]]
+    for _ in range(steps):
+        worker.call_tool("step")
+        answers.append([answer(), answer()])
+    return answers
+
+
+def has_imported(module: str) -> bool:
+    """Whether this process has."""
+    return module in sys.modules
 
 
 def stream(name: str, parameters: dict[str, Any], most: int = 1000) -> list[Any]:

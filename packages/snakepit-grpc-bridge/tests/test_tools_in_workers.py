@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -266,6 +266,54 @@ async def test_a_function_of_the_workers_sees_its_callers_session() -> None:
         down = "state_programs:count_down"
         await platform.tools.register_python_function("up", down, replace=True)
         assert [item async for item in platform.tools.stream("up", {"start": 2})] == [2, 1]
+
+
+async def test_paths_are_looked_up_where_the_sessions_calls_run() -> None:
+    async with (
+        running_platform(import_allow=("state_programs", "late_program")) as platform,
+        platform.sessions.open(isolation="session") as session,
+    ):
+        assert not await run(platform, session.id, "has_imported", "late_program")
+        await platform.tools.register_worker_function(
+            "importer", "late_program:importer", session_id=session.id
+        )
+        assert await run(platform, session.id, "has_imported", "late_program")
+        assert not await run(platform, None, "has_imported", "late_program")
+        here = await run(platform, session.id, "pid")
+        assert await platform.tools.call("importer", {}, session.id) == here
+
+
+async def test_what_a_name_means_is_never_what_it_meant() -> None:
+    async with running_platform() as platform, platform.sessions.open() as session:
+        tools, home = platform.tools, session.id
+
+        def answers(text: str) -> Callable[[], Awaitable[str]]:
+            async def answer() -> str:
+                return text
+
+            return answer
+
+        steps: list[Callable[[], Awaitable[object]]] = [
+            lambda: tools.register_function("answer", answers("all"), replace=True),
+            lambda: tools.register("answer", answers("own"), session_id=home),
+            lambda: tools.register("answer", answers("new"), session_id=home, replace=True),
+            lambda: tools.unregister("answer", session_id=home),
+            lambda: tools.register("answer", answers("theirs"), allow=["other"], replace=True),
+            lambda: tools.unregister("answer"),
+            lambda: tools.register("answer", answers("again")),
+            lambda: platform.sessions.close(home),
+        ]
+
+        async def step() -> None:
+            await steps.pop(0)()
+
+        await tools.register("answer", answers("first"))
+        await tools.register("step", step)
+        # All in one call of the session, so that the host need not look whether it is open.
+        assert await run(platform, home, "answers_between_steps", len(steps)) == [
+            ["first"] * 2, ["all"] * 2, ["own"] * 2, ["new"] * 2, ["all"] * 2, ["NotAllowed"] * 2,
+            ["ToolNotFound"] * 2, ["again"] * 2, ["SessionNotFound"] * 2,
+        ]  # fmt: skip
 
 
 async def test_functions_of_the_workers_have_limits_too() -> None:

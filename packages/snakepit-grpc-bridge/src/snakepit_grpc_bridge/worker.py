@@ -79,7 +79,9 @@ def astream_tool(name: str, /, **parameters: Any) -> AsyncIterator[Any]:
 
 
 def list_tools() -> list[dict[str, Any]]:
-    """Return the tools the session can call: ``name``, ``description`` and ``parameters``."""
+    """Return the tools that the session can call, by name: ``name``, ``kind``, ``exposure``,
+    ``description``, ``parameters``, ``streams`` and ``schema``.
+    """
     described: list[dict[str, Any]] = snakepit.current_call().call_host("tools.list")
     return described
 

@@ -67,7 +67,7 @@ async def test_what_is_done_with_variables_and_tools_is_logged_without_values(
     assert [record.getMessage() for record in caplog.records] == [
         "variable 'fruit' of type 'string' created in session 's'",
         "tool 'price' registered in session 's'",
-        "tool 'price' failed in session 's': tool_execution_failed",
+        "tool execution failed: 'price' in session 's': KeyError",
         "tool 'price' unregistered from session 's'",
     ]
 

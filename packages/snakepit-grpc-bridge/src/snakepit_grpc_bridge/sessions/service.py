@@ -310,6 +310,10 @@ class SessionService:
             self._perhaps_stored.add(session_id)
         return _new_gate(Gate, (session_id, self._clock(), last_used, serves, temporary))
 
+    def serving(self, session_id: str) -> str | None:
+        """The incarnation of a session that serves a call here, and that nobody here has ended."""
+        return self._held.get(session_id) if session_id in self._activity.calls else None
+
     def note_use(self, use: UseRow) -> None:
         """Something was done in a session, so that it lives on."""
         if use.ttl is not None:

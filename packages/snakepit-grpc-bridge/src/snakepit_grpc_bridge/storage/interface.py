@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from types import CoroutineType, TracebackType
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar
 
 from snakepit.errors import ConfigurationError
 from snakepit_grpc_bridge.errors import StorageUnavailable
@@ -106,6 +106,9 @@ class Storage(ABC):
     It belongs to the event loop it is entered in (``async with``) and to its process. Any method
     raises StorageUnavailable before it is entered, after it is closed and in a forked child.
     """
+
+    #: Whether others than this process may write to it.
+    is_shared: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []

@@ -213,6 +213,8 @@ class MemoryStorage(Storage):
     Values are kept as the objects they are; ``get`` returns the very row that was put.
     """
 
+    is_shared = False
+
     def __init__(self, schema: Schema) -> None:
         super().__init__()
         self._declared = schema.tables

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypedDict
 
+from snakepit_grpc_bridge.sessions.rows import GLOBAL_SESSION
 from snakepit_grpc_bridge.storage import Table
 from snakepit_grpc_bridge.tools.schema import Parameter, Schema
 
 __all__ = [
     "TOOLS",
     "TOOL_CALLS",
+    "Exposure",
     "Tool",
     "ToolCall",
     "ToolCallRow",
@@ -23,6 +25,7 @@ __all__ = [
 ]
 
 ToolKind = Literal["host", "worker"]
+Exposure = Literal["global", "session"]
 _EVERYBODY: Final = ("*",)
 
 
@@ -71,6 +74,13 @@ class Tool:
     function: Any = field(default=None, repr=False, compare=False)
 
     @property
+    def exposure(self) -> Exposure:
+        """Who sees it: "global" if every session does, "session" if its own alone. Of those that
+        see it, ``allow`` says which may call it.
+        """
+        return "global" if self.session_id == GLOBAL_SESSION else "session"
+
+    @property
     def description(self) -> str:
         """What it does."""
         return self.schema.description
@@ -90,6 +100,8 @@ class Tool:
         """Return the tool as plain data, for programs in workers."""
         return {
             "name": self.name,
+            "kind": self.kind,
+            "exposure": self.exposure,
             "description": self.description,
             "parameters": [
                 {

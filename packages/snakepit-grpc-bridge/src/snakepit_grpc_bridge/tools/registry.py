@@ -13,6 +13,7 @@ from snakepit_grpc_bridge.sessions import GLOBAL_SESSION, SessionService
 from snakepit_grpc_bridge.sessions.gate import Gate, Taken
 from snakepit_grpc_bridge.sessions.rows import UseRow
 from snakepit_grpc_bridge.storage import ReadTransaction, Storage, Transaction
+from snakepit_grpc_bridge.tools.meanings import Meanings
 from snakepit_grpc_bridge.tools.records import TOOLS, Tool, ToolRow
 from snakepit_grpc_bridge.tools.schema import Schema, check_tool_name
 from snakepit_grpc_bridge.variables.values import moment
@@ -49,6 +50,7 @@ class ToolRegistry:
         self._sessions = sessions
         self._functions: dict[str, dict[str, Tool]] = {}
         self._read: dict[tuple[str, str], tuple[ToolRow, Tool]] = {}
+        self._meanings = Meanings()
         # One registration at a time, until the function is where the next one looks.
         self._registering = asyncio.Lock()
         self._unbroken = UnbrokenWork()
@@ -95,6 +97,7 @@ class ToolRegistry:
         self._functions.get(session_id, {}).pop(name, None)
         if tool.kind == "host":
             self._functions.setdefault(session_id, {})[name] = tool
+        self._meanings.forget(session_id)
 
     def _require_room(self, tx: ReadTransaction, gate: Gate, functions: set[str]) -> None:
         rows = tx.scan(TOOLS.span(gate.session_id))
@@ -116,12 +119,20 @@ class ToolRegistry:
 
         was_stored = await self._storage.transact(work)
         function = self._functions.get(session_id, {}).pop(name, None)
+        self._meanings.forget(session_id)
         return was_stored or function is not None
 
     async def visible(self, session_id: str) -> dict[str, Tool]:
         """The tools that a session may call, by name; its own come before global ones."""
         tools = await self._all(session_id)
         return {name: tool for name, tool in tools.items() if tool.allows(session_id)}
+
+    def known(self, name: str, session_id: str) -> Tool | None:
+        """What :meth:`find` would return, if that is known without looking; else None."""
+        if self._storage.is_shared:
+            return None
+        incarnation = self._sessions.serving(session_id)
+        return None if incarnation is None else self._meanings.get(session_id, incarnation, name)
 
     async def find(self, name: str, session_id: str) -> Tool:
         """The tool that a session means by a name.
@@ -132,6 +143,7 @@ class ToolRegistry:
             NotAllowed: it may not call it.
         """
         check_tool_name(name)
+        before = self._meanings.changes
         shared = self._functions.get(GLOBAL_SESSION, {}).get(name)
         gate = self._sessions.gate(session_id)
         use, row = await self._storage.read(lambda tx: _look_up(tx, gate, name, shared is None))
@@ -144,6 +156,7 @@ class ToolRegistry:
             raise ToolNotFound.of(name, session_id, await self.visible(session_id))
         if not tool.allows(session_id):
             raise _refusal(tool, session_id)
+        self._meanings.keep(session_id, use.incarnation, tool, since=before)
         return tool
 
     def _shown(self, row: ToolRow) -> Tool:
@@ -179,6 +192,7 @@ class ToolRegistry:
 
     async def _session_closed(self, session_id: str) -> None:
         self._functions.pop(session_id, None)
+        self._meanings.forget(session_id)
 
 
 def _duplicate(name: str, session_id: str) -> DuplicateTool:

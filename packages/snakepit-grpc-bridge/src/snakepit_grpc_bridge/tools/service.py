@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -186,6 +186,10 @@ class ToolService:
         schema = Schema.from_description(described)
         return await self._add(_tool(name, session_id, schema, options, path=path), replace)
 
+    #: Other names of the two.
+    register_function = register
+    register_worker_function = register_python_function
+
     @operation("tools")
     async def unregister(self, name: str, *, session_id: str | None = None) -> bool:
         """Remove a tool from that session itself; say whether there was one."""
@@ -231,27 +235,18 @@ class ToolService:
             CallDepthExceeded: it is nested in more than 32 calls of tools and programs.
         """
         home = session_id or GLOBAL_SESSION
-        tool = await self._registry.find(name, home)
+        tool = self._registry.known(name, home) or await self._registry.find(name, home)
         given = _given(tool, parameters, streams=False)
         with _Recorded(self._audit, tool, home, on_behalf_of):
-            nested = None
-            if on_behalf_of is None or tool.concurrency is not None:  # or the worker's call does
-                nested = LocalCall(name, on_behalf_of)
-                nested.enter()
+            if on_behalf_of is not None and tool.concurrency is None:  # the worker's call will do
+                return await self._run(tool, given, home, None)
+            nested = LocalCall(name, on_behalf_of)
+            nested.enter()
             try:
-                if tool.kind == "host":
-                    return await self._runner.run(tool, given, nested)
-                async with (
-                    self._runner.slot(tool, nested) as left,
-                    self._calls.begin(_unless_global(home), left) as call,
-                ):
-                    state, _, _ = await call.view()
-                    arguments = _request(tool, given, state)
-                    return await call.execute("tools.run", arguments, idempotent=tool.idempotent)
+                return await self._run(tool, given, home, nested)
             finally:
-                if nested is not None:
-                    nested.leave()
-                    nested.ended = True
+                nested.leave()
+                nested.ended = True
 
     async def stream(
         self,
@@ -301,6 +296,24 @@ class ToolService:
         await self._registry.aclose()
         await self._audit.aclose()
 
+    def _run(
+        self, tool: Tool, given: dict[str, Any], home: str, nested: LocalCall | None
+    ) -> Awaitable[Any]:
+        if tool.kind == "host":
+            return self._runner.run(tool, given, nested)
+        return self._run_in_worker(tool, given, home, nested)
+
+    async def _run_in_worker(
+        self, tool: Tool, given: dict[str, Any], home: str, nested: LocalCall | None
+    ) -> Any:
+        async with (
+            self._runner.slot(tool, nested) as left,
+            self._calls.begin(_unless_global(home), left) as call,
+        ):
+            state, _, _ = await call.view()
+            arguments = _request(tool, given, state)
+            return await call.execute("tools.run", arguments, idempotent=tool.idempotent)
+
     def _items_of(
         self, tool: Tool, given: dict[str, Any], home: str, nested: LocalCall | None
     ) -> AsyncGenerator[Any]:
@@ -332,7 +345,9 @@ class ToolService:
 def _failure(tool: str, session_id: str, error: BaseException) -> str:
     if not isinstance(error, SnakepitError):
         return "cancelled"
-    _log.debug("tool %r failed in session %r: %s", tool, session_id, error.code)
+    # Its text may have values in it.
+    what = error.details.get("error", error.code)
+    _log.error("tool execution failed: %r in session %r: %s", tool, session_id, what)
     return error.code
 
 

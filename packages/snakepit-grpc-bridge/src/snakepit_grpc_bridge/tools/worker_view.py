@@ -57,8 +57,8 @@ class WorkerTools:
     ) -> dict[str, Any]:
         given = self._check(call, name, parameters)
         if given is None:
-            schema = self._keep(call, name, call.call_host("tools.describe", {"name": name}))
-            given = schema.check(name, parameters)
+            described = call.call_host("tools.describe", {"name": name})
+            given = self._keep(call, name, described).check(name, parameters)
         return {"name": name, "parameters": given}
 
     async def _arequest(
