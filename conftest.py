@@ -8,10 +8,14 @@ import inspect
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterator
+from functools import wraps
 from typing import Any
 
 import pytest
+from after_check import assert_accounted
 from leak_check import WAIT, Snapshot, kill_new_processes, leaks_since
+
+from snakepit import Pool, PoolStats
 
 pytest_plugins = ["storage_fixtures"]
 
@@ -90,6 +94,30 @@ def _nothing_left_by_the_test() -> Iterator[None]:
     _fail_on_leaks(before)
     if problems.texts:
         pytest.fail("asyncio reported:\n" + "\n".join(problems.texts), pytrace=False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _closed_pools() -> Iterator[list[PoolStats]]:
+    """What the pools had counted that were closed since the test began."""
+    closed: list[PoolStats] = []
+    original = Pool.aclose
+
+    @wraps(original)
+    async def aclose(pool: Pool, **options: Any) -> None:
+        await original(pool, **options)
+        closed.append(pool.stats())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pool, "aclose", aclose)
+        yield closed
+
+
+@pytest.fixture(autouse=True)
+def _every_call_has_one_end(_closed_pools: list[PoolStats]) -> Iterator[None]:
+    _closed_pools.clear()
+    yield
+    for stats in _closed_pools:
+        assert_accounted(stats)
 
 
 @pytest.fixture

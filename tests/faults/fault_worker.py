@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fresh_commands import FreshCommands
 from hostile_values import act, hostile_error, hostile_value
 
 import snakepit
@@ -72,7 +73,7 @@ def _link(path: Path) -> str:
         return ""  # the descriptor of the listing itself
 
 
-class Victim:
+class Victim(FreshCommands):
     """Commands for one fault each, and a few that just work."""
 
     def __init__(self, fault: str | None = None, close: str | None = None) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
+from fault_pool import WORKER, assert_serves
 from host_kill import VARIANTS, seconds_until_gone
+
+from snakepit import PythonAdapter
 
 pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("silent_on_stderr")]
 
@@ -23,3 +27,4 @@ def test_65_a_killed_host_leaves_nothing_within_a_second(variant: str, tmp_path:
     assert seconds_until_gone(variant, tmp_path) < 1.0
     assert named_things() <= before
     assert list(tmp_path.iterdir()) == []
+    asyncio.run(assert_serves(PythonAdapter(WORKER)))

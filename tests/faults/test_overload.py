@@ -16,6 +16,7 @@ from fault_pool import (
     Baseline,
     after_check,
     answer,
+    assert_serves,
     faulty_pool,
     fresh_calls,
     new_pool,
@@ -25,7 +26,7 @@ from fault_pool import (
     settled,
 )
 
-from snakepit import HostCall, Pool
+from snakepit import HostCall, Pool, PythonAdapter
 from snakepit.errors import (
     CallDepthExceeded,
     CallTimeout,
@@ -156,6 +157,7 @@ async def test_43_large_values_on_their_way_do_not_hold_up_a_close() -> None:
     assert time.monotonic() - start < 5.0
     for outcome in await outcomes_of(*calls):
         assert outcome == value or isinstance(outcome, PoolClosed | asyncio.CancelledError)
+    await assert_serves(PythonAdapter(WORKER))
 
 
 async def test_44_control_is_answered_while_bulk_data_is_on_its_way() -> None:

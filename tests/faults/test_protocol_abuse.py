@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 from fault_pool import (
+    WORKER,
     Baseline,
     after_check,
+    assert_serves,
     faulty_pool,
     fresh_calls,
     new_pool,
@@ -27,7 +29,7 @@ from fault_pool import (
 from fault_worker import frames_of_a_worker
 from hostile_values import hostile_value
 
-from snakepit import Pool
+from snakepit import Pool, PythonAdapter
 from snakepit.errors import (
     CallTimeout,
     DecodeError,
@@ -286,6 +288,7 @@ async def test_34_a_worker_of_another_version(
     cause = caught.value.__cause__
     assert isinstance(cause, VersionMismatch), repr(cause)
     assert cause.details["theirs"] == list(versions)
+    await assert_serves(PythonAdapter(WORKER))
 
 
 # --- 35: bombs -----------------------------------------------------------------------------------

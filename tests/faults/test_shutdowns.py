@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 from fault_pool import (
+    WORKER,
     Baseline,
     answer,
+    assert_serves,
     faulty_pool,
     fresh_calls,
     import_path,
@@ -79,6 +81,7 @@ async def test_57_a_drain_ends_in_time_when_everything_is_stuck() -> None:
     assert all(isinstance(error, PoolClosed) for error in errors)
     assert [error.outcome for error in errors] == [*["unknown"] * 3, "none"]
     await settled(lambda: not any(map(alive, pids)), "the whole tree is gone")
+    await assert_serves(PythonAdapter(WORKER))
 
 
 async def test_59_a_pool_that_is_closed_right_after_a_call_answers_it() -> None:
@@ -160,6 +163,7 @@ def test_60_a_program_that_closes_nothing_ends_with_its_own_exit_code(
     wait_until(lambda: not marked(mark), "no orphan is left")
     noise = [line for line in ended.stderr.splitlines() if line and "RuntimeError" not in line]
     assert how == "raises" or noise == [], ended.stderr
+    asyncio.run(assert_serves(PythonAdapter(WORKER)))
 
 
 def run_script(code: str, *arguments: str, **options: Any) -> tuple[Any, str, float]:
@@ -241,6 +245,7 @@ async def test_62_a_step_of_the_end_that_fails_keeps_no_other_from_running(
     await asyncio.wait_for(pool.aclose(), 10)
     assert not any(map(alive, pids))
     assert "terminate() failed" in caplog.text
+    await assert_serves(PythonAdapter(WORKER))
 
 
 class _Bad(logging.Handler):

@@ -7,13 +7,15 @@ import os
 import signal
 from typing import Any
 
+from fresh_commands import FreshCommands
+
 import snakepit
 from snakepit import Batch
 from snakepit.errors import HostCallCancelled
 from snakepit.testing import pass_gate
 
 
-class Worker:
+class Worker(FreshCommands):
     """Commands that take many calls at once, and remember how many."""
 
     def __init__(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgpack
 import numpy as np
+from fresh_commands import FreshCommands
 from msgpack import ExtType
 
 import snakepit
@@ -20,7 +21,7 @@ from snakepit.wire.segments import MAX_SEGMENTS
 from snakepit.wire.values import Ext
 
 
-class Buffers:
+class Buffers(FreshCommands):
     """Takes, gives, keeps and loses arrays and bytes."""
 
     def __init__(self) -> None:

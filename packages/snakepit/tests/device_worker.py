@@ -7,6 +7,8 @@ import signal
 import sys
 from types import ModuleType, SimpleNamespace
 
+from fresh_commands import FreshCommands
+
 import snakepit
 
 NAMES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
@@ -14,7 +16,7 @@ NAMES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 AT_IMPORT = {name: os.environ.get(name) for name in NAMES}
 
 
-class Worker:
+class Worker(FreshCommands):
     """Tells which devices it had at each moment."""
 
     def __init__(self) -> None:

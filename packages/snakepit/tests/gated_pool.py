@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from after_check import CheckedPool
+
 from snakepit import HostCall, Pool, PythonAdapter
 from snakepit.testing.waiting import until
 
@@ -41,7 +43,7 @@ async def gated_pool(**options: Any) -> AsyncIterator[tuple[Pool, Gate]]:
     """A pool of one worker, and the gate; it is opened at the end."""
     gate = Gate()
     options = {"size": 1, "start_timeout": 20.0} | options
-    async with Pool(adapter(), host_functions=gate.functions, **options) as pool:
+    async with CheckedPool(adapter(), host_functions=gate.functions, **options) as pool:
         try:
             yield pool, gate
         finally:

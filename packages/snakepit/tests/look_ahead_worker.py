@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 
+from fresh_commands import FreshCommands
+
 import snakepit
 from snakepit.testing import pass_gate
 
 
-class Worker:
+class Worker(FreshCommands):
     @snakepit.command
     def nap(self, seconds: float = 0.0, gate: str | None = None) -> None:
         if seconds:

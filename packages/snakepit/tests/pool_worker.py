@@ -13,10 +13,12 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+from fresh_commands import FreshCommands
+
 import snakepit
 
 
-class Worker:
+class Worker(FreshCommands):
     """Commands that succeed, fail, hang, die and call back."""
 
     def __init__(self, base: int = 0) -> None:
@@ -259,7 +261,7 @@ class Bare:
     """Has no commands."""
 
 
-class Threaded:
+class Threaded(FreshCommands):
     """Its warm hook leaves a thread running, so it can't be forked."""
 
     @classmethod

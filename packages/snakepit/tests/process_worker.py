@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fresh_commands import FreshCommands
+
 import snakepit
 
 PAUSE = "import signal; signal.pause()"
@@ -24,7 +26,7 @@ def open_descriptors() -> dict[int, str]:
     return found
 
 
-class Worker:
+class Worker(FreshCommands):
     """Looks at its own process."""
 
     def __init__(self) -> None:

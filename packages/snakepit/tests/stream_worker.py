@@ -10,12 +10,14 @@ from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any
 
+from fresh_commands import FreshCommands
+
 import snakepit
 from snakepit.wire.frames import FrameType
 from snakepit.wire.messages import value_frame
 
 
-class Producer:
+class Producer(FreshCommands):
     """Streams that are long, large, stuck or broken, and commands that leave the host's early."""
 
     def __init__(self) -> None:

@@ -11,6 +11,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from fresh_commands import FreshCommands
+
 import snakepit
 from snakepit.testing import pass_gate
 
@@ -27,7 +29,7 @@ async def _wait_at(gate: str) -> None:
     await asyncio.to_thread(pass_gate, gate)
 
 
-class Worker:
+class Worker(FreshCommands):
     """Commands that leak, block and burn."""
 
     def __init__(self) -> None:

@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 import pytest
+from after_check import CheckedPool
 from hypothesis import given
 from hypothesis import strategies as st
 from processes import until
@@ -30,7 +31,7 @@ def no_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 def new_pool(
     devices: Devices, target: str = WORKER, start: Any = "template", **options: Any
 ) -> Pool:
-    return Pool(PythonAdapter(target, devices=devices, start=start), **options)
+    return CheckedPool(PythonAdapter(target, devices=devices, start=start), **options)
 
 
 def given_to(pool: Pool) -> dict[str, tuple[str, ...]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from after_check import CheckedPool
 from processes import alive, send_signal, until
 
 from snakepit import Heartbeat, Pool, PythonAdapter
@@ -24,7 +25,7 @@ WORKER = "supervised_worker:Worker"
 
 
 def new_pool(**options: Any) -> Pool:
-    return Pool(PythonAdapter(WORKER), **{"size": 1, **options})
+    return CheckedPool(PythonAdapter(WORKER), **{"size": 1, **options})
 
 
 # --- stacks on demand --------------------------------------------------------------------------
@@ -208,7 +209,7 @@ async def test_a_worker_is_looked_at_whatever_bytes_are_its_name() -> None:
 async def test_1_a_crash_leaves_the_stacks_in_the_last_output(
     how: str, number: str, start: Any
 ) -> None:
-    async with Pool(PythonAdapter(WORKER, start=start), size=1) as pool:
+    async with CheckedPool(PythonAdapter(WORKER, start=start), size=1) as pool:
         with pytest.raises(WorkerLost) as caught:
             await pool.execute("crash", {"how": how})
         assert caught.value.signal == number

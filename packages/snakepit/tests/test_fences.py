@@ -7,9 +7,10 @@ import os
 import signal
 
 import pytest
+from after_check import CheckedPool
 from processes import until
 
-from snakepit import HostCall, Pool, PythonAdapter
+from snakepit import HostCall, PythonAdapter
 from snakepit.errors import WorkerLost
 
 
@@ -23,7 +24,7 @@ async def test_56_a_call_that_did_what_must_not_be_done_twice_is_not_to_be_retri
         return int(await pool.execute("call_host", nested, idempotent=True))
 
     adapter = PythonAdapter("pool_worker:Worker")
-    async with Pool(adapter, size=1, host_functions={"pay": pay}) as pool:
+    async with CheckedPool(adapter, size=1, host_functions={"pay": pay}) as pool:
         for depth in range(3):
             payment = {"name": "pay", "args": {"number": depth}}
             with pytest.raises(WorkerLost) as caught:

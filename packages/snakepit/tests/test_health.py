@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+from after_check import CheckedPool
 
 from snakepit import Health, Pool, PythonAdapter
 from snakepit.errors import PoolBroken, WorkerLost, WorkerStartFailed
@@ -47,7 +48,7 @@ def test_health_follows_from_the_facts(
 
 
 def new_pool(**options: Any) -> Pool:
-    return Pool(PythonAdapter("pool_worker:Worker"), **{"size": 1, **options})
+    return CheckedPool(PythonAdapter("pool_worker:Worker"), **{"size": 1, **options})
 
 
 async def test_a_pool_is_ready_while_it_is_open() -> None:

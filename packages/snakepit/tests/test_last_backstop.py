@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -11,8 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from after_check import assert_serves
 from processes import alive, wait_until
 
+from snakepit import PythonAdapter
 from snakepit.processes.linux import IS_LINUX
 from snakepit.processes.vitals import read_vitals
 
@@ -73,6 +76,7 @@ def test_67_a_deaf_worker_ends_when_host_and_keeper_are_killed_together(
         # At once: a little later the next keeper of anybody here would end it, too.
         assert is_killed(worker)
         wait_until(lambda: not alive(worker), "it ends")
+    asyncio.run(assert_serves(PythonAdapter("pool_worker:Worker")))
 
 
 def is_killed(pid: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from after_check import CheckedPool
 from processes import until
 from supervised_worker import MIB
 
@@ -21,7 +22,7 @@ WORKER = "supervised_worker:Worker"
 
 
 def limited(start: Any = "template", **limits: int) -> Pool:
-    return Pool(PythonAdapter(WORKER, start=start, limits=ResourceLimits(**limits)), size=1)
+    return CheckedPool(PythonAdapter(WORKER, start=start, limits=ResourceLimits(**limits)), size=1)
 
 
 @pytest.mark.parametrize("start", ["template", "spawn"])

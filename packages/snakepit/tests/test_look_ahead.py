@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from after_check import CheckedPool
 from processes import send_signal, until
 
 from snakepit import Pool, PythonAdapter
@@ -51,7 +52,7 @@ def new_scheduler(workers: int = 1, ahead: int = 2) -> Scheduler:
 
 def new_pool(**options: Any) -> Pool:
     settings: dict[str, Any] = {"size": 1, "name": "test", "spin": 0} | options
-    return Pool(PythonAdapter("look_ahead_worker:Worker"), **settings)
+    return CheckedPool(PythonAdapter("look_ahead_worker:Worker"), **settings)
 
 
 async def make_short(pool: Pool, command: str) -> None:
@@ -241,7 +242,7 @@ async def test_30_a_worker_that_gives_back_wrong_calls_is_lost_and_every_call_en
 
     rule = FrameRule(with_lie, FrameType.RECALLED)
     adapter = FaultyAdapter("look_ahead_worker:Worker", proxy=FrameProxy([rule]))
-    async with Pool(adapter, size=1, spin=0) as pool:
+    async with CheckedPool(adapter, size=1, spin=0) as pool:
         await make_short(pool, "nap")
         running = asyncio.create_task(pool.execute("nap", {"seconds": 30}))
         behind = [asyncio.create_task(pool.execute("nap")) for _ in range(3)]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from after_check import CheckedPool, assert_serves
 from processes import alive, send_signal, until, until_computing, wait_until
 
 from snakepit import HostCall, Pool, PythonAdapter
@@ -32,7 +33,7 @@ WORKER = "pool_worker:Worker"
 
 
 def new_pool(target: str = WORKER, **options: Any) -> Pool:
-    return Pool(PythonAdapter(target), **{"size": 2, **options})
+    return CheckedPool(PythonAdapter(target), **{"size": 2, **options})
 
 
 async def until_full(pool: Pool) -> None:
@@ -206,6 +207,8 @@ async def test_3_a_start_that_hangs_is_killed_at_its_limit(tmp_path: Path) -> No
     try:
         with pytest.raises(PoolStartFailed, match="not ready within"):
             await Pool(adapter, size=1, start_timeout=1.0).start()
+        (tmp_path / "hanging.py").write_text("from pool_worker import Worker\n")
+        await assert_serves(adapter)
     finally:
         sys.path.remove(str(tmp_path))
 
@@ -228,7 +231,7 @@ async def test_7_a_death_is_noticed_while_a_grandchild_holds_the_socket(tmp_path
 
 
 async def test_8_grandchildren_die_with_their_worker() -> None:
-    async with new_pool(size=1) as pool:
+    async with Pool(PythonAdapter(WORKER), size=1) as pool:  # unchecked: it keeps one until its end
         grandchild = await pool.execute("start_grandchild")
         assert alive(grandchild)
     await until(lambda: not alive(grandchild), "the grandchild is gone")

@@ -9,10 +9,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from after_check import CheckedPool
 from gated_pool import adapter, gated_pool, hold_all, noting
 from processes import send_signal, until
 
-from snakepit import HostCall, Pool
+from snakepit import HostCall
 from snakepit.errors import (
     CallTimeout,
     ConfigurationError,
@@ -61,12 +62,12 @@ async def test_42_a_session_with_thousands_of_calls_does_not_starve_another() ->
         await late
         assert pool.stats().queued > 2900
         await asyncio.gather(*calls, *crowd)
-    stats = pool.stats()
-    assert (stats.succeeded, stats.queued, stats.running) == (3003, 0, 0)
+        stats = pool.stats()
+        assert (stats.succeeded, stats.queued, stats.running) == (3003, 0, 0)
 
 
 async def test_42_ten_thousand_at_once_all_end_with_their_own_result() -> None:
-    async with Pool(adapter(), size=2, queue_limit=10_000) as pool:
+    async with CheckedPool(adapter(), size=2, queue_limit=10_000) as pool:
         sessions = [None, *map(str, range(99))]
         calls = [
             pool.execute("add", {"x": number}, session_id=sessions[number % 100])
@@ -98,7 +99,7 @@ async def test_46_a_session_whose_calls_can_not_be_sent_stops_nobody() -> None:
 
 
 async def test_a_strict_call_of_a_session_whose_worker_died_fails_until_that_is_noted() -> None:
-    async with Pool(adapter(), size=2) as pool:
+    async with CheckedPool(adapter(), size=2) as pool:
         home = await pool.execute("pid", session_id="s", affinity="strict_queue")
         assert await pool.execute("pid", session_id="s", affinity="strict_queue") == home
         (victim,) = [worker for worker in pool.workers() if worker.pid == home]
@@ -194,7 +195,7 @@ async def test_a_nested_call_runs_on_the_leaving_worker_that_keeps_its_session()
         pool._workforce.retire(worker.worker_id, "the test")
         return await pool.execute("pid", session_id=call.session_id, affinity="strict_queue")
 
-    async with Pool(adapter(), size=1, host_functions={"nested": nested}) as pool:
+    async with CheckedPool(adapter(), size=1, host_functions={"nested": nested}) as pool:
         home = await pool.execute("pid", session_id="s")
         args = {"name": "nested", "args": {}}
         assert await pool.execute("call_host", args, session_id="s") == home
@@ -208,7 +209,7 @@ async def test_45_a_nested_call_does_not_wait_behind_what_waits_for_its_own_work
         await go_on.wait()
         return await pool.execute("add", {"x": 1}, session_id="b")
 
-    async with Pool(adapter(), size=2, host_functions={"nested": nested}) as pool:
+    async with CheckedPool(adapter(), size=2, host_functions={"nested": nested}) as pool:
         home = await pool.execute("pid", session_id="b")
         assert await pool.execute("pid") != home
         assert await pool.execute("pid", session_id="a") == home
@@ -312,7 +313,7 @@ async def test_the_time_left_is_visible_in_the_worker_and_bounds_nested_calls() 
         left.append(call.remaining())
         return await pool.execute("remaining", session_id=call.session_id, timeout=None)
 
-    async with Pool(adapter(), size=1, host_functions={"nested": nested}) as pool:
+    async with CheckedPool(adapter(), size=1, host_functions={"nested": nested}) as pool:
         args = {"name": "nested", "args": {}}
         inner = await pool.execute("call_host", args, timeout=20.0)
         assert left[0] is not None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from after_check import CheckedPool
 from processes import alive, until, until_computing, wait_until
 
 from snakepit import Pool, PythonAdapter, process_adapter
@@ -23,7 +24,7 @@ WORKER = "process_worker:Worker"
 
 def new_pool(**options: Any) -> Pool:
     adapter = {name: options.pop(name) for name in ("start", "python") if name in options}
-    return Pool(PythonAdapter(WORKER, **adapter), **{"size": 2, **options})
+    return CheckedPool(PythonAdapter(WORKER, **adapter), **{"size": 2, **options})
 
 
 def pids_of(pool: Pool) -> set[int]:
@@ -259,7 +260,9 @@ async def test_8_a_fork_in_a_session_of_its_own_ends_when_its_worker_is_killed()
 
 
 async def test_8_a_daemon_of_a_living_worker_is_left_alone() -> None:
-    async with new_pool() as pool:
+    async with Pool(
+        PythonAdapter(WORKER), size=2
+    ) as pool:  # unchecked: it keeps that until its end
         first = await pool.execute("pid", session_id="a")
         (second,) = pids_of(pool) - {first}
         daemon = await pool.execute("start_daemon", session_id="a")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from after_check import CheckedPool
 from gated_pool import adapter, gated_pool, hold_all, noting
 from processes import alive, send_signal, until
 
@@ -100,7 +101,7 @@ async def test_a_pool_shrinks_by_its_idle_workers_and_no_call_is_lost() -> None:
 
 
 async def test_of_idle_workers_the_one_with_the_fewest_sessions_leaves() -> None:
-    async with Pool(adapter(), size=2) as pool:
+    async with CheckedPool(adapter(), size=2) as pool:
         for name in ("ada", "bob", "cy"):
             await pool.execute("pid", session_id=name)
         counts = dict.fromkeys(serving(pool), 0)
@@ -364,7 +365,7 @@ async def test_59_resizes_crashes_recycling_and_reloads_at_once_come_to_rest() -
     """The size asked for last is what comes of it, and every call ends."""
     chance = random.Random(7)
     limits = Sizing(min=1, max=4, spares=1, idle=0.2, queue_wait=0.02)
-    pool = Pool(adapter(), size=2, quarantine_after=None, cancel_grace=0.1)
+    pool = CheckedPool(adapter(), size=2, quarantine_after=None, cancel_grace=0.1)
     moves: list[Callable[[], object]] = [
         lambda: pool.resize(chance.randint(1, 5)),
         lambda: pool.resize(limits),
@@ -396,7 +397,7 @@ def kill_one(pool: Pool, chance: random.Random) -> None:
 
 
 async def test_64_a_hundred_resizes_leave_nothing_behind() -> None:
-    async with Pool(adapter(), size=1) as pool:
+    async with CheckedPool(adapter(), size=1) as pool:
         descriptors, tasks = len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())
         for number in range(50):
             pool.resize(3)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from after_check import CheckedPool
 from processes import until
 
 from snakepit import HostCall, Pool, PythonAdapter
@@ -29,7 +30,7 @@ MEGABYTE = 1 << 20
 def new_pool(**options: Any) -> Pool:
     # With threads of its own numpy could not be forked.
     adapter = PythonAdapter("buffer_worker:Buffers", env={"OPENBLAS_NUM_THREADS": "1"})
-    return Pool(adapter, **{"size": 1, **options})
+    return CheckedPool(adapter, **{"size": 1, **options})
 
 
 def shared_bytes(pool: Pool) -> int:
@@ -218,6 +219,8 @@ async def test_a_message_that_fails_gives_its_segments_back() -> None:
 @pytest.mark.parametrize("command", ["without_files", "without_file_sizes"])
 async def test_24_a_worker_without_shared_memory_sends_bytes(command: str) -> None:
     async with new_pool() as pool:
+        # The event loop of its process has to be there before, since it takes files.
+        assert await pool.execute("fresh_async_echo", {"value": 1}) == 1
         result = await pool.execute(command, {"count": LARGE})
         assert (result == 3.0).all()
         assert shared_bytes(pool) == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from after_check import CheckedPool
 
 from snakepit import Devices, Pool, PythonAdapter, ResourceLimits, Sizing
 from snakepit.errors import ConfigurationError
@@ -131,7 +132,7 @@ async def test_25_native_threads_are_limited_to_a_share_of_the_processors_there_
     monkeypatch.setattr("snakepit.process_adapter.usable_cpus", lambda: 16)
     for name in CAPS:
         monkeypatch.delenv(name, raising=False)
-    async with Pool(PythonAdapter(WORKER, start=start), size=size) as pool:
+    async with CheckedPool(PythonAdapter(WORKER, start=start), size=size) as pool:
         limits = await pool.execute("environment", {"names": CAPS})
         assert limits == dict.fromkeys(CAPS, share)
 
@@ -146,7 +147,7 @@ async def test_25_a_resized_pools_thread_limits_follow_with_a_reload(
         found = await pool.execute("environment", {"names": ["OMP_NUM_THREADS"]})
         return str(found["OMP_NUM_THREADS"])
 
-    async with Pool(PythonAdapter(WORKER), size=2) as pool:
+    async with CheckedPool(PythonAdapter(WORKER), size=2) as pool:
         assert await limit() == "8"
         pool.resize(4)
         await pool.await_ready(10.0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from after_check import CheckedPool
 from processes import until
 
 from snakepit import Pool, PythonAdapter
@@ -19,7 +20,9 @@ BOTH_PROFILES = pytest.mark.parametrize("concurrency", [1, 4])
 
 
 def new_pool(**options: Any) -> Pool:
-    return Pool(PythonAdapter("stream_worker:Producer"), **{"size": 1, "name": "s", **options})
+    return CheckedPool(
+        PythonAdapter("stream_worker:Producer"), **{"size": 1, "name": "s", **options}
+    )
 
 
 async def all_of(stream: AsyncIterator[Any]) -> list[Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from after_check import CheckedPool
 from processes import send_signal, until
 
 from snakepit import HostCall, Pool, PythonAdapter
@@ -30,7 +31,9 @@ LARGE = 2 * WINDOW.bytes
 
 
 def new_pool(**options: Any) -> Pool:
-    return Pool(PythonAdapter("stream_worker:Producer"), **{"size": 1, "name": "s", **options})
+    return CheckedPool(
+        PythonAdapter("stream_worker:Producer"), **{"size": 1, "name": "s", **options}
+    )
 
 
 async def settled(pool: Pool) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from after_check import CheckedPool
 from processes import alive, send_signal, until
 from supervised_worker import MIB
 
@@ -26,7 +27,7 @@ QUICK = Heartbeat(interval=0.05, misses=3)
 
 
 def new_pool(**options: Any) -> Pool:
-    return Pool(PythonAdapter(WORKER), **{"size": 2, "heartbeat": QUICK, **options})
+    return CheckedPool(PythonAdapter(WORKER), **{"size": 2, "heartbeat": QUICK, **options})
 
 
 def serving(pool: Pool) -> list[str]:

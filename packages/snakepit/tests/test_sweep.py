@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from after_check import CheckedPool
 from processes import alive, until, wait_until
 
-from snakepit import Pool, PythonAdapter, sweep_orphans
+from snakepit import PythonAdapter, sweep_orphans
 from snakepit.processes.linux import children_of
 from snakepit.processes.sweep import RunMark
 from snakepit.worker.marks import RUN_VARIABLE
@@ -111,7 +112,7 @@ async def test_67_the_next_keeper_ends_what_an_earlier_host_left(
 ) -> None:
     with host_with_daemons() as (host, keeper, daemons):
         kill_together(host, keeper)
-        async with Pool(PythonAdapter("process_worker:Worker"), size=1) as pool:
+        async with CheckedPool(PythonAdapter("process_worker:Worker"), size=1) as pool:
             await until(lambda: not any(map(alive, daemons)), "they are killed")
             assert await pool.execute("pid")
             await until(lambda: "an earlier host had left" in caplog.text, "it is logged")

@@ -270,9 +270,8 @@ class SessionService:
     @operation("sessions")
     async def exists(self, session_id: str) -> bool:
         """Say whether the session is open. This is no use of it."""
-        gate = self.gate(session_id)
         try:
-            await self._storage.read(gate.enter)
+            await self._storage.read(self.gate(session_id).enter)
         except SessionNotFound:
             return False
         return True
