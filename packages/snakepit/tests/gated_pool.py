@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from after_check import CheckedPool
 
-from snakepit import HostCall, Pool, PythonAdapter
+from snakepit import CallOptions, HostCall, Pool, PythonAdapter, WorkerSpec
 from snakepit.testing.waiting import until
 
 
@@ -62,3 +62,24 @@ async def hold_all(pool: Pool, gate: Gate, count: int = 1, **options: Any) -> li
 def noting(pool: Pool, what: Any, **options: Any) -> asyncio.Task[Any]:
     args = {"name": "note", "args": {"what": what}}
     return asyncio.create_task(pool.execute("call_host", args, **options))
+
+
+class Reluctant:
+    """An adapter whose second worker fails to start, and whose third waits for the gate."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.starts = 0
+
+    async def start_worker(self, spec: WorkerSpec) -> object:
+        self.starts += 1
+        if self.starts == 2:
+            raise RuntimeError("not yet")
+        if self.starts > 2:
+            await self.gate.wait()
+        return object()
+
+    async def execute(
+        self, worker: object, command: str, args: Mapping[str, Any], options: CallOptions
+    ) -> None:
+        return None

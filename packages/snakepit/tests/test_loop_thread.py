@@ -9,7 +9,8 @@ import threading
 import pytest
 
 from snakepit.errors import ConfigurationError, PoolClosed
-from snakepit.loop_thread import LoopThread, _Call
+from snakepit.foreign_loops import Crossing
+from snakepit.loop_thread import LoopThread
 
 
 @pytest.fixture
@@ -91,10 +92,11 @@ async def test_a_call_cancelled_before_it_began_never_runs() -> None:
     async def work() -> None:
         began.append(True)
 
-    call = _Call(asyncio.get_running_loop(), work(), "client")
-    call.cancel()
-    call.start()
-    await asyncio.sleep(0)
+    crossing = Crossing(asyncio.get_running_loop(), work(), "client")
+    crossing.give_up()
+    crossing.begin()
+    for _ in range(3):
+        await asyncio.sleep(0)
     assert began == []
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from gated_pool import adapter, gated_pool, hold_all, noting
+from gated_pool import Reluctant, adapter, gated_pool, hold_all, noting
 from processes import send_signal, until
 
 import snakepit
-from snakepit import CallOptions, Explanation, HostCall, Pool, WorkerSpec
+from snakepit import Explanation, HostCall, Pool
 from snakepit.errors import (
     ConfigurationError,
     PoolBroken,
@@ -71,27 +70,6 @@ async def test_await_ready_waits_for_all_or_for_some() -> None:
             await pool.await_ready(workers=3)
     with pytest.raises(PoolClosed, match="is closed"):
         await pool.await_ready(1.0)
-
-
-class Reluctant:
-    """An adapter whose second worker fails to start, and whose third waits for the gate."""
-
-    def __init__(self) -> None:
-        self.gate = asyncio.Event()
-        self.starts = 0
-
-    async def start_worker(self, spec: WorkerSpec) -> object:
-        self.starts += 1
-        if self.starts == 2:
-            raise RuntimeError("not yet")
-        if self.starts > 2:
-            await self.gate.wait()
-        return object()
-
-    async def execute(
-        self, worker: object, command: str, args: Mapping[str, Any], options: CallOptions
-    ) -> None:
-        return None
 
 
 async def test_await_ready_says_how_many_are_ready_when_its_time_is_over() -> None:

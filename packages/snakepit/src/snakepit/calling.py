@@ -6,6 +6,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from snakepit.calls import NORMAL_PRIORITY, Call, Priority
 from snakepit.dispatcher import Dispatcher
 from snakepit.errors import ConfigurationError
 from snakepit.explain import Explanation
+from snakepit.foreign_loops import CalledElsewhere, StreamElsewhere, run_there
 from snakepit.nesting import Chain, current_chain, earliest_deadline, require_depth
 from snakepit.options import (
     USE_DEFAULT,
@@ -33,6 +35,7 @@ from snakepit.wakeups import WakeUps
 class CallingPool(ABC):
     """The part of a pool's face that is about its calls and sessions."""
 
+    name: str
     _defaults: CallDefaults
     _dispatcher: Dispatcher
     _scheduler: Scheduler
@@ -41,11 +44,27 @@ class CallingPool(ABC):
 
     @abstractmethod
     def _require_usable(self, chain: Chain) -> None:
-        """Refuse a call made on behalf of ``chain``, unless the pool takes it here and now."""
+        """Refuse a call made on behalf of ``chain``, unless the pool takes it here and now.
+
+        Raises:
+            CalledElsewhere: the pool would take it in its own loop.
+            SnakepitError: it takes none.
+        """
 
     @abstractmethod
     def _require_own_process(self) -> None:
         """Refuse what would reach the workers of another process."""
+
+    @abstractmethod
+    def loop_elsewhere(self) -> asyncio.AbstractEventLoop | None:
+        """The pool's loop, if the caller is in another one, and it runs."""
+
+    def _require_not_elsewhere(self) -> None:
+        """Refuse to answer at once where the pool's loop is needed, and another one runs."""
+        if self.loop_elsewhere() is not None:
+            raise ConfigurationError(
+                f"pool {self.name!r} belongs to another event loop; use it there"
+            )
 
     async def execute(
         self,
@@ -100,21 +119,31 @@ class CallingPool(ABC):
             PoolClosed, PoolBroken: the pool takes no calls.
             CallDepthExceeded: workers and host functions call each other without end.
         """
-        call = self._new_call(
-            command, args, None, session_id, timeout, queue_timeout, affinity, priority, idempotent,
-            run_timeout,
-        )  # fmt: skip
-        if idempotency_key is not None:
-            call.name_by(idempotency_key_option(idempotency_key))
-        batching = self._dispatcher.batching
-        taker = batching.taker_of(call) if batching.batchers else self._dispatcher
-        taker.submit(call)
         try:
-            return await call
-        except asyncio.CancelledError:
-            call.cancel()
-            taker.give_up(call)
-            raise
+            call = self._new_call(
+                command, args, None, session_id, timeout, queue_timeout, affinity, priority,
+                idempotent, run_timeout,
+            )  # fmt: skip
+        except CalledElsewhere as elsewhere:
+            home = elsewhere.home
+        else:
+            if idempotency_key is not None:
+                call.name_by(idempotency_key_option(idempotency_key))
+            batching = self._dispatcher.batching
+            taker = batching.taker_of(call) if batching.batchers else self._dispatcher
+            taker.submit(call)
+            try:
+                return await call
+            except asyncio.CancelledError:
+                call.cancel()
+                taker.give_up(call)
+                raise
+        there = self.execute(
+            command, args, session_id=session_id, timeout=timeout, queue_timeout=queue_timeout,
+            run_timeout=run_timeout, affinity=affinity, priority=priority, idempotent=idempotent,
+            idempotency_key=idempotency_key,
+        )  # fmt: skip
+        return await run_there(home, there)
 
     async def execute_stream(
         self,
@@ -147,23 +176,36 @@ class CallingPool(ABC):
         Raises: as ``execute``, but StreamBroken when its worker died, caused by the WorkerLost.
         """
         buffer = StreamBuffer(self._defaults.idle_limit(idle_timeout))
-        call = self._new_call(
-            command, args, buffer, session_id, timeout, queue_timeout, affinity, priority,
-            idempotent, run_timeout,
-        )  # fmt: skip
-        if idempotency_key is not None:
-            call.name_by(idempotency_key_option(idempotency_key))
-        self._dispatcher.submit(call)
         try:
-            while items := await buffer.next_items():
-                for item in items:
-                    yield item
-                credit = buffer.consumed()
-                if credit is not None:
-                    self._dispatcher.grant(call, credit)
-        finally:
-            call.cancel()
-            self._dispatcher.give_up(call)
+            call = self._new_call(
+                command, args, buffer, session_id, timeout, queue_timeout, affinity, priority,
+                idempotent, run_timeout,
+            )  # fmt: skip
+        except CalledElsewhere as elsewhere:
+            home = elsewhere.home
+        else:
+            if idempotency_key is not None:
+                call.name_by(idempotency_key_option(idempotency_key))
+            self._dispatcher.submit(call)
+            try:
+                while items := await buffer.next_items():
+                    for item in items:
+                        yield item
+                    credit = buffer.consumed()
+                    if credit is not None:
+                        self._dispatcher.grant(call, credit)
+            finally:
+                call.cancel()
+                self._dispatcher.give_up(call)
+            return
+        there = self.execute_stream(
+            command, args, session_id=session_id, timeout=timeout, queue_timeout=queue_timeout,
+            run_timeout=run_timeout, idle_timeout=idle_timeout, affinity=affinity,
+            priority=priority, idempotent=idempotent, idempotency_key=idempotency_key,
+        )  # fmt: skip
+        async with aclosing(StreamElsewhere(home, there)) as found:
+            async for item in found:
+                yield item
 
     async def execute_in_session(
         self, session_id: str, command: str, args: Mapping[str, Any] | None = None, **options: Any
@@ -188,8 +230,10 @@ class CallingPool(ABC):
 
         Raises:
             PoolBroken: the pool belongs to another process.
+            ConfigurationError: called from another event loop than the pool's.
         """
         self._require_own_process()
+        self._require_not_elsewhere()
         known = self._scheduler.release_session(session_id)
         self._dispatcher.start_waiting()
         return known
@@ -214,11 +258,13 @@ class CallingPool(ABC):
 
         Raises:
             PoolClosed, PoolBroken: the pool takes no calls.
+            ConfigurationError: called from another event loop than the pool's.
 
         Example::
 
             print(pool.explain("greet", session_id="ada").reason)
         """
+        self._require_not_elsewhere()
         call = self._new_call(
             command, None, None, session_id, None, None, affinity, priority, False
         )

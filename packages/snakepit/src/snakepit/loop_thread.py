@@ -9,52 +9,15 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from snakepit.errors import ConfigurationError, PoolClosed
+from snakepit.foreign_loops import Crossing
 
 T = TypeVar("T")
 # Seconds. A signal that comes just before a thread begins to wait is seen only when it has waited,
 # so Ctrl-C may take this long.
 _INTERRUPTIBLE = 0.5
-
-
-class _Call(Generic[T]):
-    """One coroutine on its way to the loop; all but ``result`` is touched on the loop's thread."""
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], owner: str
-    ) -> None:
-        self.result: concurrent.futures.Future[T] = concurrent.futures.Future()
-        self._loop = loop
-        self._work = work
-        self._owner = owner
-        self._task: asyncio.Task[T] | None = None
-        self._cancelled = False
-
-    def start(self) -> None:
-        if not self._cancelled:
-            self._task = self._loop.create_task(self._work)
-            self._task.add_done_callback(self._ended)
-
-    def cancel(self) -> None:
-        self._cancelled = True
-        if self._task is None:
-            self._work.close()
-        else:
-            self._task.cancel()
-
-    def _ended(self, task: asyncio.Task[T]) -> None:
-        if task.cancelled():
-            error: BaseException | None = PoolClosed(
-                f"the {self._owner} was closed while this call ran"
-            )
-        else:
-            error = task.exception()
-        if error is None:
-            self.result.set_result(task.result())
-        else:
-            self.result.set_exception(error)
 
 
 class LoopThread:
@@ -101,15 +64,15 @@ class LoopThread:
         except BaseException:
             work.close()
             raise
-        call = _Call(self._loop, work, self._owner)
+        crossing = Crossing(self._loop, work, self._owner)
         try:
             # An interrupt may come in the middle of this, too: it is the call that is cancelled,
             # whether or not it has begun.
-            self._loop.call_soon_threadsafe(call.start)
-            return _outcome(call.result)
+            crossing.begin()
+            return _outcome(crossing.result)
         finally:
-            if not call.result.done():
-                self._loop.call_soon_threadsafe(call.cancel)
+            if not crossing.result.done():
+                crossing.give_up()
 
     def start_soon(self, work: Coroutine[Any, Any, object]) -> None:
         """Run ``work`` without waiting for it; for finalizers, which may run on any thread."""

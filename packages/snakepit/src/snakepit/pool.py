@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
-from enum import Enum
 from types import TracebackType
 from typing import Final
 
@@ -28,11 +27,13 @@ from snakepit.errors import (
     PoolClosed,
     PoolNotReady,
 )
+from snakepit.foreign_loops import CalledElsewhere, run_there, running_elsewhere
 from snakepit.link.host_calls import HostFunction
 from snakepit.look_ahead import DEPTH
 from snakepit.nesting import Chain
 from snakepit.options import Affinity, CallDefaults, instance_or_none, seconds, whole_number
 from snakepit.pool_names import claim_name, give_back_name
+from snakepit.pool_state import WHY_CLOSED, PoolState
 from snakepit.scheduler import SESSION_LIMIT, Scheduler
 from snakepit.sizing import Sizing, sizing_of
 from snakepit.spin import DEFAULT_SPIN
@@ -50,26 +51,8 @@ from snakepit.wakeups import WakeUps
 from snakepit.worker.target import import_is_running
 
 _DEFAULT_HEARTBEAT: Final = Heartbeat()
-
-
-class PoolState(Enum):
-    """A pool's life, in order."""
-
-    NEW = "new"
-    STARTING = "starting"
-    OPEN = "open"
-    CLOSING = "closing"
-    CLOSED = "closed"
-
-
 # Reading an enumeration's member takes ten times as long as reading a name.
 _OPEN: Final = PoolState.OPEN
-_WHY_CLOSED: Final = {
-    PoolState.NEW: "is not started; enter it with `async with`",
-    PoolState.STARTING: "is still starting; wait for `async with` to enter",
-    PoolState.CLOSING: "is closing",
-    PoolState.CLOSED: "is closed",
-}
 
 
 class Pool(CallingPool, SupervisedPool):
@@ -256,6 +239,7 @@ class Pool(CallingPool, SupervisedPool):
             PoolBroken: workers keep dying, so that no more will come; or the pool belongs to
                 another process.
             PoolClosed: the pool is not started, or was closed meanwhile.
+            ConfigurationError: the pool belongs to another event loop, which does not run.
 
         Example::
 
@@ -263,6 +247,10 @@ class Pool(CallingPool, SupervisedPool):
                 await pool.await_ready(30.0, workers=6)
         """
         self._require_own_process()
+        home = self.loop_elsewhere()
+        if home is not None:
+            await run_there(home, self.await_ready(timeout, workers=workers))
+            return
         size = self._workforce.size
         wanted = size if workers is None else whole_number("workers", workers)
         if wanted > size:
@@ -284,10 +272,11 @@ class Pool(CallingPool, SupervisedPool):
     def _is_ready(self, wanted: int) -> bool:
         """Whether enough workers take calls. Raises when they never will."""
         if self._state not in (PoolState.STARTING, PoolState.OPEN):
-            raise PoolClosed(f"pool {self.name!r} {_WHY_CLOSED[self._state]}")
+            raise PoolClosed(f"pool {self.name!r} {WHY_CLOSED[self._state]}")
         if self._scheduler.open_workers >= wanted:
             return True
         self._require_unbroken()
+        self._require_own_loop()
         return False
 
     def _enter(self, state: PoolState) -> None:
@@ -336,10 +325,11 @@ class Pool(CallingPool, SupervisedPool):
         if self._loop is None or self._is_foreign_process() or self._failed_to_start():
             self._state = PoolState.CLOSED
             return
-        if asyncio.get_running_loop() is not self._loop:
-            raise ConfigurationError(
-                f"pool {self.name!r} belongs to another event loop; close it there"
-            )
+        home = self.loop_elsewhere()
+        if home is not None:
+            await run_there(home, self.aclose(drain=drain, timeout=timeout))
+            return
+        self._require_own_loop()
         if self._closing is None or self._closing.cancelled():
             # A task of its own: whoever waits may be cancelled, or be a host function that ends.
             self._closing = self._loop.create_task(self._close_all(drain=drain, limit=limit))
@@ -433,7 +423,7 @@ class Pool(CallingPool, SupervisedPool):
         facts = HealthFacts(
             takes_calls=self._state is PoolState.OPEN,
             may_take_calls=self._state in (PoolState.NEW, PoolState.STARTING),
-            why_not=_WHY_CLOSED.get(self._state, ""),
+            why_not=WHY_CLOSED.get(self._state, ""),
             is_foreign=self._loop is not None and self._is_foreign_process(),
             broken=workforce.broken,
             failures=workforce.budget.failures,
@@ -458,15 +448,19 @@ class Pool(CallingPool, SupervisedPool):
             and self._workforce.broken is None
         ):
             return
+        home = self.loop_elsewhere()
+        if home is not None:
+            raise CalledElsewhere(home)
         if loop is None or (self._state is not _OPEN and not self._takes_calls(chain)):
-            raise PoolClosed(f"pool {self.name!r} {_WHY_CLOSED[self._state]}")
+            raise PoolClosed(f"pool {self.name!r} {WHY_CLOSED[self._state]}")
         self._require_own_process()
         self._require_own_loop()
         self._require_unbroken()
 
     def _require_open(self) -> None:
+        self._require_not_elsewhere()
         if self._state is not PoolState.OPEN:
-            raise PoolClosed(f"pool {self.name!r} {_WHY_CLOSED[self._state]}")
+            raise PoolClosed(f"pool {self.name!r} {WHY_CLOSED[self._state]}")
         self._require_own_process()
         self._require_own_loop()
         self._require_unbroken()
@@ -485,6 +479,11 @@ class Pool(CallingPool, SupervisedPool):
         raise ConfigurationError(
             f"pool {self.name!r} belongs to another event loop; use it there, or create one here"
         )
+
+    def loop_elsewhere(self) -> asyncio.AbstractEventLoop | None:
+        if self._loop is None or self._is_foreign_process():  # in a fork it seems to run
+            return None
+        return running_elsewhere(self._loop)
 
     def _require_unbroken(self) -> None:
         if self._workforce.broken is not None:

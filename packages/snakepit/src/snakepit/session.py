@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+from snakepit.errors import PoolClosed
+from snakepit.foreign_loops import run_there
 
 if TYPE_CHECKING:
     from snakepit.calling import CallingPool
@@ -67,4 +71,9 @@ class Session:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        home = self._pool.loop_elsewhere()
+        if home is None:
+            self.close()
+        else:
+            with contextlib.suppress(PoolClosed):  # the pool forgets all, with its loop
+                await run_there(home, self.__aexit__(exc_type, exc, traceback))

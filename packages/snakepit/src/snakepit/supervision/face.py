@@ -27,6 +27,10 @@ class SupervisedPool(ABC):
     def _require_own_process(self) -> None:
         """Refuse what would reach the workers of another process."""
 
+    @abstractmethod
+    def _require_not_elsewhere(self) -> None:
+        """Refuse what is for the pool's event loop, if that runs and the caller is in another."""
+
     def resize(self, size: int | Sizing | None) -> None:
         """Have another number of workers from now on; as the pool's option ``size``.
 
@@ -63,6 +67,7 @@ class SupervisedPool(ABC):
             pool.recycle(pool.workers()[0].worker_id)
         """
         self._require_own_process()
+        self._require_not_elsewhere()
         return self._workforce.recycle(worker_id, "it was asked for")
 
     def reset_restarts(self) -> None:
@@ -75,6 +80,7 @@ class SupervisedPool(ABC):
 
             pool.reset_restarts()
         """
+        self._require_not_elsewhere()
         self._workforce.reset_restarts()
 
     def calls(self) -> tuple[CallInfo, ...]:
@@ -114,4 +120,5 @@ class SupervisedPool(ABC):
                 print(info.worker_id, await pool.dump_stacks(info.worker_id))
         """
         self._require_own_process()
+        self._require_not_elsewhere()
         return await self._workforce.monitor.dump_stacks(worker_id)

@@ -1,0 +1,173 @@
+"""Work for one event loop, asked for in another thread: by a second loop, or by one that has none.
+
+A pool belongs to the loop it was started in, and does everything there. Who calls it from another
+loop of the process has the call made there, and waits for it here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Any, Final, Generic, TypeVar
+
+from snakepit.errors import Outcome, PoolClosed
+
+T = TypeVar("T")
+# Seconds. A loop tells nobody that it has stopped, so who waits for one looks at it so often.
+_LOOK_EVERY: Final = 0.25
+_END: Final = object()
+
+
+class CalledElsewhere(Exception):
+    """A call is to be made in its pool's loop, ``home``, which runs in another thread. Nobody
+    outside sees it.
+    """
+
+    def __init__(self, home: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self.home = home
+
+
+class Crossing(Generic[T]):
+    """One coroutine on its way to its loop; all but ``result``, ``begin`` and ``give_up`` is
+    touched on the loop's thread.
+
+    It runs in the context of whoever begins it, so that a call made by a host function is known as
+    a part of the call that it serves.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], owner: str
+    ) -> None:
+        self.result: concurrent.futures.Future[T] = concurrent.futures.Future()
+        # Whoever waits for it may go away, but not end it: the loop does.
+        self.result.set_running_or_notify_cancel()
+        self._loop = loop
+        self._work = work
+        self._owner = owner
+        self._task: asyncio.Task[T] | None = None
+        self._cancelled = False
+
+    def begin(self) -> None:
+        """Have the loop start it.
+
+        Raises:
+            PoolClosed: the loop is closed.
+        """
+        try:
+            self._loop.call_soon_threadsafe(self._start)
+        except RuntimeError:
+            self._work.close()
+            raise loop_stopped(self._owner) from None
+
+    def give_up(self) -> None:
+        """Nobody waits for it any more."""
+        try:
+            self._loop.call_soon_threadsafe(self._cancel)
+        except RuntimeError:  # closed: it runs nothing any more
+            if self._task is None:
+                self._work.close()
+
+    def _start(self) -> None:
+        if not self._cancelled:
+            self._task = self._loop.create_task(self._work)
+            self._task.add_done_callback(self._ended)
+
+    def _cancel(self) -> None:
+        self._cancelled = True
+        if self._task is None:
+            self._work.close()
+        else:
+            self._task.cancel()
+
+    def _ended(self, task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            error: BaseException | None = PoolClosed(
+                f"the {self._owner} was closed while this call ran", outcome=Outcome.UNKNOWN
+            )
+        else:
+            error = task.exception()
+        if error is None:
+            self.result.set_result(task.result())
+        else:
+            self.result.set_exception(error)
+
+
+async def run_there(home: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """Run a pool's ``work`` in its loop, and wait for it in this one. Cancelled here, it is
+    cancelled there.
+
+    Raises:
+        PoolClosed: the loop has stopped, or does so meanwhile.
+    """
+    crossing = Crossing(home, work, "pool")
+    result = asyncio.wrap_future(crossing.result)
+    try:
+        crossing.begin()
+        while not result.done():
+            await asyncio.wait([result], timeout=_LOOK_EVERY)
+            if not home.is_running() and not crossing.result.done():
+                raise loop_stopped("pool")
+        return result.result()
+    finally:
+        if not result.done():
+            result.cancel()
+            crossing.give_up()
+
+
+class StreamElsewhere(Generic[T]):
+    """The items of a pool's ``stream``, which runs in its loop; each is asked for by itself, so it
+    is never further ahead than there. Its steps raise as :func:`run_there`.
+
+    No generator: a loop that shuts down closes all of its generators at once, and this one would
+    be closed already when the one that iterates over it comes to it.
+    """
+
+    def __init__(self, home: asyncio.AbstractEventLoop, stream: AsyncGenerator[T]) -> None:
+        self._home = home
+        self._stream = stream
+        self._turn = asyncio.Lock()  # a step that was cancelled may still be on its way out
+
+    def __aiter__(self) -> StreamElsewhere[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        item = await run_there(self._home, self._step())
+        if item is _END:
+            raise StopAsyncIteration
+        found: T = item
+        return found
+
+    async def aclose(self) -> None:
+        """Stop the stream, unless it has ended with its loop."""
+        with contextlib.suppress(PoolClosed):
+            await run_there(self._home, self._close())
+
+    async def _step(self) -> Any:
+        async with self._turn:
+            return await anext(self._stream, _END)
+
+    async def _close(self) -> None:
+        async with self._turn:
+            await self._stream.aclose()
+
+
+def running_elsewhere(
+    home: asyncio.AbstractEventLoop | None,
+) -> asyncio.AbstractEventLoop | None:
+    """``home``, if it runs and the caller is in another loop: it runs in another thread then."""
+    with contextlib.suppress(RuntimeError):  # the caller is in none
+        if home is not None and asyncio.get_running_loop() is not home and home.is_running():
+            return home
+    return None
+
+
+def loop_stopped(owner: str) -> PoolClosed:
+    """The error of whoever waits for a loop that does not go on."""
+    return PoolClosed(
+        f"the event loop that the {owner} belongs to has stopped; make a new {owner} in one that "
+        "goes on",
+        outcome=Outcome.UNKNOWN,
+    )
