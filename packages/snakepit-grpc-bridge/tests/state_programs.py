@@ -200,6 +200,10 @@ def call(name: str, parameters: dict[str, Any]) -> Any:
     return worker.call_tool(name, **parameters)
 
 
+def tools_seen() -> list[dict[str, Any]]:
+    return worker.list_tools()
+
+
 def questions_for_calls(name: str, parameters: list[dict[str, Any]]) -> list[Any]:
     """Call a tool several times; the results or errors, and how many questions that took."""
     asked = _count_questions()
