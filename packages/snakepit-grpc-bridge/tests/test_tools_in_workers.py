@@ -331,6 +331,18 @@ async def test_functions_of_the_workers_have_limits_too() -> None:
             await anext(items)
         assert caught.value.details["limit"] == "stream_idle"
 
+        name, idle = "call-stuck", "state_programs:waits"
+        await tools.register("wait", asyncio.Event().wait, idempotent=True)
+        await tools.register_python_function(
+            name, idle, session_id=session.id, timeout=0.5, idempotent=True
+        )
+        with pytest.raises(CallTimeout, match=r"'call-stuck' did not .* limit of 0\.5 s$") as late:
+            await tools.call(name, {}, session.id)
+        assert late.value.details == {"tool": name, "limit": "tool", "timeout_s": 0.5}
+        assert late.value.retryable
+        assert isinstance(late.value.__cause__, CallTimeout)
+        assert late.value.__cause__.limit == "total"
+
         inside: list[int] = []
 
         async def enter() -> None:
@@ -344,6 +356,28 @@ async def test_functions_of_the_workers_have_limits_too() -> None:
         await tools.register("leave", leave)
         await tools.register_python_function("busy", "state_programs:busy", concurrency=1)
         await asyncio.gather(*(tools.call("busy") for _ in range(20)))
+
+
+async def test_the_limit_of_the_call_around_a_tool_is_not_the_tools() -> None:
+    async with running_platform(workers=2) as platform:
+        tools, calls = platform.tools, []
+        await tools.register_python_function("waits", "state_programs:waits", timeout=60)
+        await tools.register("wait", asyncio.Event().wait)
+
+        async def relay() -> None:
+            # In a task of its own, which outlives the call that ends here.
+            calls.append(asyncio.create_task(tools.call("waits")))
+            await asyncio.wait(calls)
+
+        await tools.register("relay", relay)
+        session = await platform.sessions.start()
+        await run(platform, session.id, "pid")  # its worker has the module now
+        with pytest.raises(CallTimeout, match=r"'python\.call' reached its total limit"):
+            await platform.python.call(
+                "state_programs.call", ("relay", {}), session_id=session.id, timeout=1
+            )
+        with pytest.raises(CallTimeout, match=r"'tools\.run' reached its total limit"):
+            await calls[0]
 
 
 async def test_paths_that_are_no_tools() -> None:

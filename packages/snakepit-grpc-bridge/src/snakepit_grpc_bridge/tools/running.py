@@ -16,7 +16,7 @@ from snakepit_grpc_bridge.cancelling import is_cancelled
 from snakepit_grpc_bridge.tools.failing import raise_tool_error
 from snakepit_grpc_bridge.tools.records import Tool
 
-__all__ = ["ToolRunner", "inside"]
+__all__ = ["ToolRunner", "inside", "took_too_long"]
 
 # What ends a tool and nothing else. SystemExit would end the host's event loop: a command line
 # that is wrapped as a tool raises it.
@@ -157,12 +157,17 @@ def _raise_failed(tool: Tool, error: BaseException, *, timed_out: bool) -> NoRet
     if isinstance(error, asyncio.CancelledError) and is_cancelled():
         raise error
     if timed_out and isinstance(error, TimeoutError):
-        waiting = "" if tool.concurrency is None else ", its wait for earlier calls included"
-        raise CallTimeout(
-            f"tool {tool.name!r} did not answer within its limit of {tool.timeout:g} s{waiting}",
-            details={"tool": tool.name, "limit": "tool", "timeout_s": tool.timeout},
-        ) from error
+        raise took_too_long(tool) from error
     raise_tool_error(tool.name, error)
+
+
+def took_too_long(tool: Tool) -> CallTimeout:
+    """The error of a call that went over the tool's own limit of time."""
+    waiting = "" if tool.concurrency is None else ", its wait for earlier calls included"
+    return CallTimeout(
+        f"tool {tool.name!r} did not answer within its limit of {tool.timeout:g} s{waiting}",
+        details={"tool": tool.name, "limit": "tool", "timeout_s": tool.timeout},
+    )
 
 
 async def _result_of(tool: Tool, given: Mapping[str, Any]) -> Any:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 import snakepit
-from snakepit.errors import SnakepitError, StreamingNotSupported
+from snakepit.errors import CallTimeout, SnakepitError, StreamingNotSupported
 from snakepit.nesting import LocalCall
 from snakepit.options import seconds, whole_number
 from snakepit.telemetry import bus
@@ -24,7 +24,7 @@ from snakepit_grpc_bridge.telemetry import operation, tool_execution
 from snakepit_grpc_bridge.tools.audit import AuditLog
 from snakepit_grpc_bridge.tools.records import Tool, ToolCall
 from snakepit_grpc_bridge.tools.registry import Options, ToolRegistry
-from snakepit_grpc_bridge.tools.running import ToolRunner, inside
+from snakepit_grpc_bridge.tools.running import ToolRunner, inside, took_too_long
 from snakepit_grpc_bridge.tools.schema import Schema, check_tool_name, read_schema
 
 __all__ = ["ToolService"]
@@ -312,7 +312,15 @@ class ToolService:
         ):
             state, _, _ = await call.view()
             arguments = _request(tool, given, state)
-            return await call.execute("tools.run", arguments, idempotent=tool.idempotent)
+            try:
+                return await call.execute("tools.run", arguments, idempotent=tool.idempotent)
+            except CallTimeout as error:
+                # Earlier, it was the limit of the call that this one is a part of.
+                if tool.timeout is None or time.monotonic() < call.deadline:
+                    raise
+                late = took_too_long(tool)
+                late.outcome, late.retryable = error.outcome, error.retryable
+                raise late from error
 
     def _items_of(
         self, tool: Tool, given: dict[str, Any], home: str, nested: LocalCall | None
