@@ -84,6 +84,25 @@ async def test_57_a_drain_ends_in_time_when_everything_is_stuck() -> None:
     await assert_serves(PythonAdapter(WORKER))
 
 
+@pytest.mark.parametrize("when", ["before it waits", "while calls run"])
+async def test_57_a_second_call_cuts_a_drain_short(when: str) -> None:
+    pool = new_pool(size=2)
+    await pool.start()
+    await fresh_calls(pool)
+    pids = [*pids_of(pool), keeper_of(pool)]
+    stuck = [asyncio.create_task(pool.execute(command)) for command in ("spin", "hold_gil")]
+    await settled(lambda: pool.stats().running == 2, "both are stuck")
+    draining = asyncio.create_task(pool.aclose(timeout=3600.0))
+    if when == "while calls run":
+        await settled(lambda: not pool.health().ready, "it waits for them")
+    start = time.monotonic()
+    await asyncio.gather(*(pool.aclose(drain=False) for _ in range(3)), draining)
+    assert time.monotonic() - start < 5.0
+    errors = await outcomes_of(*stuck)
+    assert all(isinstance(error, PoolClosed) for error in errors)
+    await settled(lambda: not any(map(alive, pids)), "the whole tree is gone")
+
+
 async def test_59_a_pool_that_is_closed_right_after_a_call_answers_it() -> None:
     for number in range(12):
         pool = new_pool(size=1)

@@ -83,52 +83,39 @@ class CallingPool(ABC):
         """Run a command on a worker and return its result.
 
         Args:
-            command: the command's name.
-            args: its keyword arguments.
+            command, args: the command's name, and its keyword arguments.
             session_id: calls of one session prefer the worker that served it before.
             timeout: seconds it may take in all, or None for no limit; the pool's by default.
-            queue_timeout: seconds of these that it may wait for a worker; the pool's by default.
-            run_timeout: seconds of these that it may run, counted from when a worker takes it.
-            affinity: the pool's by default.
-                "hint": run where there is room when the session's worker is busy, and bind the
-                session to that worker.
-                "strict_queue": wait for that worker, for commands that need what it keeps of the
-                session. "strict_fail_fast": fail if it is busy.
+            queue_timeout, run_timeout: seconds of these that it may wait for a worker, and run.
+            affinity: "hint": run elsewhere when the session's worker is busy, and bind the session
+                to that one. "strict_queue": wait for it. "strict_fail_fast": fail if it is busy.
             priority: "high", "normal" or "low": a lower one waits while a higher one could run.
-            idempotent: running it twice does no harm, so a WorkerLost or CallTimeout of it says
-                that it may be retried. The pool itself retries nothing.
-            idempotency_key: your own name for this call, 1 to 255 visible ASCII characters. The
-                quarantine then knows it by its command and this key, whatever its arguments, and
-                the command sees it as ``current_call().idempotency_key``, to hand it to a provider
-                that takes such keys. That is all: calls with equal keys each run, and it is
-                still ``idempotent`` that says whether that is harmless.
+            idempotent: running it twice does no harm: its errors say that it may be retried.
+            idempotency_key: your own name for it, 1 to 255 visible ASCII characters: the quarantine
+                knows it by that, not by its arguments, and ``current_call().idempotency_key`` has
+                it for a provider that takes such keys. Calls with equal keys each run.
 
         Raises:
             PoolSaturated: the queue is full.
             QueueTimeout: it waited too long, and never ran.
             WorkerBusy: with strict_fail_fast: the session's worker has no free slot.
-            SessionWorkerUnavailable: with a strict affinity: the session's worker has left, and
-                what it kept is lost. So it stays until ``release_session``, or until a call with
-                "hint" has bound the session anew.
+            SessionWorkerUnavailable: with a strict affinity: the session's worker has left.
             CallTimeout: the time is over; says how long it queued and ran.
             WorkerLost: its worker died; says how.
             UnknownCommand, StreamingNotSupported: there is no such command, or it streams.
             EncodeError, PayloadTooLarge: an argument or the result can't travel; says which.
-            RemoteError: the command raised; also an instance of the builtin exception it stands
-                for.
+            RemoteError: the command raised; it is a builtin exception, too, if that was one.
             PoolClosed, PoolBroken: the pool takes no calls.
             CallDepthExceeded: workers and host functions call each other without end.
         """
         try:
             call = self._new_call(
                 command, args, None, session_id, timeout, queue_timeout, affinity, priority,
-                idempotent, run_timeout,
+                idempotent, run_timeout, idempotency_key,
             )  # fmt: skip
         except CalledElsewhere as elsewhere:
-            home = elsewhere.home
+            home, options = elsewhere.home, elsewhere.options
         else:
-            if idempotency_key is not None:
-                call.name_by(idempotency_key_option(idempotency_key))
             batching = self._dispatcher.batching
             taker = batching.taker_of(call) if batching.batchers else self._dispatcher
             taker.submit(call)
@@ -138,12 +125,7 @@ class CallingPool(ABC):
                 call.cancel()
                 taker.give_up(call)
                 raise
-        there = self.execute(
-            command, args, session_id=session_id, timeout=timeout, queue_timeout=queue_timeout,
-            run_timeout=run_timeout, affinity=affinity, priority=priority, idempotent=idempotent,
-            idempotency_key=idempotency_key,
-        )  # fmt: skip
-        return await run_there(home, there)
+        return await run_there(home, self.execute(command, args, **options))
 
     async def execute_stream(
         self,
@@ -179,13 +161,11 @@ class CallingPool(ABC):
         try:
             call = self._new_call(
                 command, args, buffer, session_id, timeout, queue_timeout, affinity, priority,
-                idempotent, run_timeout,
+                idempotent, run_timeout, idempotency_key,
             )  # fmt: skip
         except CalledElsewhere as elsewhere:
-            home = elsewhere.home
+            home, options = elsewhere.home, elsewhere.options
         else:
-            if idempotency_key is not None:
-                call.name_by(idempotency_key_option(idempotency_key))
             self._dispatcher.submit(call)
             try:
                 while items := await buffer.next_items():
@@ -198,11 +178,7 @@ class CallingPool(ABC):
                 call.cancel()
                 self._dispatcher.give_up(call)
             return
-        there = self.execute_stream(
-            command, args, session_id=session_id, timeout=timeout, queue_timeout=queue_timeout,
-            run_timeout=run_timeout, idle_timeout=idle_timeout, affinity=affinity,
-            priority=priority, idempotent=idempotent, idempotency_key=idempotency_key,
-        )  # fmt: skip
+        there = self.execute_stream(command, args, idle_timeout=idle_timeout, **options)
         async with aclosing(StreamElsewhere(home, there)) as found:
             async for item in found:
                 yield item
@@ -288,6 +264,7 @@ class CallingPool(ABC):
         priority: Priority,
         idempotent: bool,
         run_timeout: float | timedelta | None = None,
+        idempotency_key: str | None = None,
     ) -> Call:
         if args is not None and type(args) is not dict and not isinstance(args, Mapping):
             raise ConfigurationError(
@@ -297,7 +274,15 @@ class CallingPool(ABC):
         affinity = defaults.affinity if affinity is None else affinity_option(affinity)
         rank = NORMAL_PRIORITY if priority == "normal" else priority_option(priority)
         chain = current_chain()
-        self._require_usable(chain)
+        try:
+            self._require_usable(chain)
+        except CalledElsewhere as elsewhere:
+            elsewhere.options = {
+                "session_id": session_id, "timeout": timeout, "queue_timeout": queue_timeout,
+                "run_timeout": run_timeout, "affinity": affinity, "priority": priority,
+                "idempotent": idempotent, "idempotency_key": idempotency_key,
+            }  # fmt: skip
+            raise
         now = time.monotonic()
         deadline = queue_deadline = None
         if not defaults.leaves_unlimited(timeout, queue_timeout):
@@ -306,19 +291,12 @@ class CallingPool(ABC):
         if chain:
             require_depth(command, chain)
             deadline = earliest_deadline(deadline, chain)
-        return Call(
-            command,
-            args or {},
-            self._wakeups,
-            now,
-            deadline,
-            session_id,
-            stream,
-            idempotent,
-            queue_deadline,
-            affinity != "hint",
-            affinity == "strict_fail_fast",
-            rank,
-            chain,
-            None if run_timeout is None else seconds("run_timeout", run_timeout),
-        )
+        run_limit = None if run_timeout is None else seconds("run_timeout", run_timeout)
+        call = Call(
+            command, args or {}, self._wakeups, now, deadline, session_id, stream, idempotent,
+            queue_deadline, affinity != "hint", affinity == "strict_fail_fast", rank, chain,
+            run_limit,
+        )  # fmt: skip
+        if idempotency_key is not None:
+            call.name_by(idempotency_key_option(idempotency_key))
+        return call

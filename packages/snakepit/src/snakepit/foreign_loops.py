@@ -28,6 +28,8 @@ class CalledElsewhere(Exception):
     def __init__(self, home: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self.home = home
+        #: What it is to be made with, besides its command and arguments.
+        self.options: dict[str, Any] = {}
 
 
 class Crossing(Generic[T]):

@@ -18,7 +18,7 @@ from snakepit import forks, pool_events
 from snakepit._logs import be_quiet_by_default
 from snakepit.adapter import Adapter, require_valid
 from snakepit.calling import CallingPool
-from snakepit.calls import PRIORITIES, CallState
+from snakepit.calls import CallState
 from snakepit.control.server import ControlServer, start_control
 from snakepit.dispatcher import Dispatcher
 from snakepit.errors import (
@@ -111,6 +111,7 @@ class Pool(CallingPool, SupervisedPool):
     """
 
     _control: ControlServer | None = None
+    _patient = False  # whether closing waits for the calls in flight
 
     def __init__(
         self,
@@ -318,8 +319,8 @@ class Pool(CallingPool, SupervisedPool):
         """Refuse new calls, let those in flight finish for up to ``timeout`` seconds, then end
         everything.
 
-        ``drain=False`` ends at once. Calls that did not finish end with PoolClosed. A second call
-        waits for the first.
+        ``drain=False`` ends at once, also what an earlier call waits for. Calls that did not finish
+        end with PoolClosed. Any other second call waits for the first.
         """
         limit = seconds("timeout", timeout)
         if self._loop is None or self._is_foreign_process() or self._failed_to_start():
@@ -332,7 +333,12 @@ class Pool(CallingPool, SupervisedPool):
         self._require_own_loop()
         if self._closing is None or self._closing.cancelled():
             # A task of its own: whoever waits may be cancelled, or be a host function that ends.
-            self._closing = self._loop.create_task(self._close_all(drain=drain, limit=limit))
+            self._patient = drain
+            self._closing = self._loop.create_task(self._close_all(limit))
+        elif self._patient and not drain:
+            self._patient = False
+            if self._state in (PoolState.CLOSING, PoolState.CLOSED):  # or it has not begun to wait
+                self._closing.cancel()
         await asyncio.shield(self._closing)
 
     def _is_foreign_process(self) -> bool:
@@ -342,17 +348,17 @@ class Pool(CallingPool, SupervisedPool):
     def _failed_to_start(self) -> bool:
         return self._state is PoolState.CLOSED and self._closing is None
 
-    async def _close_all(self, *, drain: bool, limit: float) -> None:
+    async def _close_all(self, limit: float) -> None:
         self._enter(PoolState.CLOSING)
         self._autoscaler.stop()
         began_at = time.monotonic()
         try:
-            if drain:
+            if self._patient:
                 await self._dispatcher.drain(limit)
-            await self._end_all(grace=min(limit, 2.0) if drain else 0.0)
+            await self._end_all(grace=min(limit, 2.0) if self._patient else 0.0)
         except asyncio.CancelledError:
-            # As all tasks are when a program ends. Nothing is waited for any more, but what was
-            # begun is brought to its end: nobody else does it.
+            # By a second call, or as all tasks are when a program ends. Nothing is waited for any
+            # more, but what was begun is brought to its end: nobody else does it.
             await self._end_all(grace=0.0)
         self._enter(PoolState.CLOSED)
         if bus.listening:
@@ -387,24 +393,17 @@ class Pool(CallingPool, SupervisedPool):
     def stats(self) -> PoolStats:
         """The pool's gauges and counters now."""
         stopping = sum(call.state is CallState.STOPPING for call in self._dispatcher.running)
-        queue = self._scheduler.queue
         return PoolStats(
             size=self._workforce.size,
             ready=len(self._workforce.workers) - self._workforce.roster.spares,
             spares=self._workforce.roster.spares,
             starting=self._workforce.starting,
-            queued=self._scheduler.queued,
-            queued_high=queue.count(PRIORITIES.index("high")),
-            queued_low=queue.count(PRIORITIES.index("low")),
-            queued_for_one_worker=queue.parked(),
-            sessions=self._scheduler.sessions,
             running=len(self._dispatcher.running) - stopping,
             stopping=stopping,
             workers_started=self._workforce.started,
             workers_lost=self._workforce.lost,
             workers_recycled=self._workforce.recycled,
-            session_hits=self._scheduler.session_hits,
-            session_misses=self._scheduler.session_misses,
+            **self._scheduler.gauges(),
             **asdict(self._dispatcher.counters),
         )
 

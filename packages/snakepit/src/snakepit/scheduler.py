@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from snakepit.call_queue import CallQueue, WaitsFor
-from snakepit.calls import Call
+from snakepit.calls import PRIORITIES, Call
 from snakepit.errors import PoolSaturated, SessionWorkerUnavailable, WorkerBusy
 from snakepit.telemetry import bus
 
@@ -109,6 +109,18 @@ class Scheduler:
     def sessions(self) -> int:
         """How many sessions are remembered."""
         return len(self._sessions)
+
+    def gauges(self) -> dict[str, int]:
+        """Its part of a pool's statistics."""
+        return {
+            "queued": self.queue.size,
+            "queued_high": self.queue.count(PRIORITIES.index("high")),
+            "queued_low": self.queue.count(PRIORITIES.index("low")),
+            "queued_for_one_worker": self.queue.parked(),
+            "sessions": len(self._sessions),
+            "session_hits": self.session_hits,
+            "session_misses": self.session_misses,
+        }
 
     @property
     def load(self) -> int:
