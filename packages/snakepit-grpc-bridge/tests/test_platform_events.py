@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from running_platform import running_platform
 from state_services import running_state
@@ -31,13 +32,18 @@ def events() -> Iterator[EventRecorder]:
         spec = SPECS[name]
         assert set(measurements) == set(spec.measurements), name
         assert set(metadata) == set(spec.metadata), name
-        assert all(0.0 <= value < 600.0 for value in measurements.values())
+        assert 0.0 <= measurements.get("duration_s", 0.0) < 600.0
         assert SECRET not in repr(metadata)
 
 
 def ends(events: EventRecorder, name: str, **labels: Any) -> list[dict[str, Any]]:
     told = events.told(f"snakepit_grpc_bridge.{name}", **labels)
     return [dict(event.metadata) for event in told]
+
+
+def sizes(events: EventRecorder, end: str) -> list[float]:
+    told = events.told(f"snakepit_grpc_bridge.tools.execution.{end}")
+    return [event.measurements["parameters_bytes"] for event in told]
 
 
 async def test_operations_are_told_with_their_outcome(events: EventRecorder) -> None:
@@ -103,6 +109,7 @@ async def test_tools_and_programs_are_told(events: EventRecorder) -> None:
         worker_id = platform.pool.workers()[0].worker_id
     labels = {"tool": "fails", "session_id": "s", "kind": "host", "worker_id": worker_id}
     assert ends(events, "tools.execution.start") == [labels]
+    assert sizes(events, "start") == sizes(events, "exception") == [8 + len("text" + SECRET)]
     (failed,) = ends(events, "tools.execution.exception")
     assert failed == {
         **labels,
@@ -151,6 +158,23 @@ async def test_successful_calls_of_tools_are_told(events: EventRecorder) -> None
     success = {"success": True, "error": None, "error_type": None}
     assert ends(events, "tools.execution.stop") == [labels | success for labels in expected]
     assert not ends(events, "tools.execution.exception")
+    assert sizes(events, "start") == sizes(events, "stop") == [0] * 4 + [27] * 2 + [18] * 2
+
+
+async def test_measuring_parameters_harms_no_call(events: EventRecorder) -> None:
+    async with running_state() as state:
+
+        def take(value: Any) -> int:
+            return len(value)
+
+        await state.tools.register("take", take)
+        endless: list[Any] = []
+        endless.append(endless)
+        assert await state.tools.call("take", {"value": endless}) == 1
+        assert await state.tools.call("take", {"value": np.zeros(8)}) == 8
+    endless_size, array_size = sizes(events, "stop")
+    assert endless_size < 50_000
+    assert array_size == 8 + len("value") + 64
 
 
 async def run(platform: Platform, function: str, *args: Any) -> Any:

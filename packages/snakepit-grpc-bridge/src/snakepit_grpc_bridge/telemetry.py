@@ -39,6 +39,7 @@ class EventSpec(catalogue.EventSpec):
 _WHAT: Final = ("session_id", "name")
 _END: Final = ("success", "error", "error_type")
 _TOOL: Final = ("tool", "session_id", "kind", "worker_id")
+_SIZE: Final = "parameters_bytes"
 _PROGRAM: Final = ("command", "target", "session_id")
 
 #: All events, with what each of them says; None where there is nothing to say.
@@ -60,9 +61,14 @@ EVENTS: Final = (
         "tools.operation", ("duration_s",), ("operation", "session_id", "name", *_END),
         "a tool was registered, removed or looked for",
     ),
-    EventSpec("tools.execution.start", (), _TOOL, "a tool is called; by a worker or the host"),
-    EventSpec("tools.execution.stop", ("duration_s",), (*_TOOL, *_END), "it has returned"),
-    EventSpec("tools.execution.exception", ("duration_s",), (*_TOOL, *_END), "it has failed"),
+    EventSpec(
+        "tools.execution.start", (_SIZE,), _TOOL,
+        "a tool is called, by a worker or the host, with parameters of about that size",
+    ),
+    EventSpec("tools.execution.stop", ("duration_s", _SIZE), (*_TOOL, *_END), "it has returned"),
+    EventSpec(
+        "tools.execution.exception", ("duration_s", _SIZE), (*_TOOL, *_END), "it has failed"
+    ),
     EventSpec("program.start", (), _PROGRAM, "the platform has a worker run something"),
     EventSpec("program.stop", ("duration_s",), (*_PROGRAM, *_END), "it has a result"),
     EventSpec("program.exception", ("duration_s",), (*_PROGRAM, *_END), "it has failed"),
@@ -115,13 +121,13 @@ def session_ended(session_id: str, reason: str) -> None:
 
 
 def tool_execution(
-    tool: str, session_id: str, kind: str, worker_id: str | None
+    tool: str, session_id: str, kind: str, worker_id: str | None, parameters_bytes: int
 ) -> AbstractContextManager[None]:
     """Tell the beginning and the end of a tool's call."""
     if not bus.listening:
         return nullcontext()
     labels = {"tool": tool, "session_id": session_id, "kind": kind, "worker_id": worker_id}
-    return _span("snakepit_grpc_bridge.tools.execution", labels)
+    return _span("snakepit_grpc_bridge.tools.execution", labels, {_SIZE: parameters_bytes})
 
 
 def program(
@@ -132,19 +138,20 @@ def program(
         return nullcontext()
     target = arguments.get("class_path", arguments.get("path"))
     labels = {"command": command, "target": target, "session_id": session_id}
-    return _span("snakepit_grpc_bridge.program", labels)
+    return _span("snakepit_grpc_bridge.program", labels, {})
 
 
 @contextmanager
-def _span(event: str, labels: Mapping[str, Any]) -> Iterator[None]:
+def _span(event: str, labels: Mapping[str, Any], measured: Mapping[str, float]) -> Iterator[None]:
     began_at = time.monotonic()
-    bus.tell(f"{event}.start", {}, labels)
+    bus.tell(f"{event}.start", measured, labels)
     try:
         yield
     except BaseException as error:
-        bus.tell(f"{event}.exception", _since(began_at), {**labels, **_failure(error)})
+        measured = {**_since(began_at), **measured}
+        bus.tell(f"{event}.exception", measured, {**labels, **_failure(error)})
         raise
-    bus.tell(f"{event}.stop", _since(began_at), {**labels, **_SUCCESS})
+    bus.tell(f"{event}.stop", {**_since(began_at), **measured}, {**labels, **_SUCCESS})
 
 
 _SUCCESS: Final = {"success": True, "error": None, "error_type": None}

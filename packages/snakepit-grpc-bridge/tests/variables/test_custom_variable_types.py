@@ -194,6 +194,7 @@ def modules() -> list[str]:
     return [
         *(f"{package.__name__}.{name}" for name in names),
         "snakepit_grpc_bridge.variables.names",
+        "snakepit_grpc_bridge.variables.sizes",
     ]
 
 

@@ -26,6 +26,7 @@ from snakepit_grpc_bridge.tools.records import Tool, ToolCall
 from snakepit_grpc_bridge.tools.registry import Options, ToolRegistry
 from snakepit_grpc_bridge.tools.running import ToolRunner, inside, took_too_long
 from snakepit_grpc_bridge.tools.schema import Schema, check_tool_name, read_schema
+from snakepit_grpc_bridge.variables.sizes import size_seen
 
 __all__ = ["ToolService"]
 
@@ -37,12 +38,26 @@ class _Recorded:
     that it is a part of; None if the host calls.
     """
 
-    __slots__ = ("_audit", "_session_id", "_started", "_telling", "_tool", "_worker_id")
+    __slots__ = (
+        "_audit",
+        "_parameters",
+        "_session_id",
+        "_started",
+        "_telling",
+        "_tool",
+        "_worker_id",
+    )
 
     def __init__(
-        self, audit: AuditLog, tool: Tool, session_id: str, caller: snakepit.HostCall | None
+        self,
+        audit: AuditLog,
+        tool: Tool,
+        session_id: str,
+        parameters: Mapping[str, Any] | None,
+        caller: snakepit.HostCall | None,
     ) -> None:
         self._audit = audit
+        self._parameters = parameters
         self._tool = tool
         self._session_id = session_id
         self._worker_id: str | None = None
@@ -56,7 +71,10 @@ class _Recorded:
     def __enter__(self) -> None:
         if bus.listening:
             tool = self._tool
-            self._telling = tool_execution(tool.name, self._session_id, tool.kind, self._worker_id)
+            size = size_seen(self._parameters or {})
+            self._telling = tool_execution(
+                tool.name, self._session_id, tool.kind, self._worker_id, size
+            )
             self._telling.__enter__()
 
     def __exit__(
@@ -237,7 +255,7 @@ class ToolService:
         home = session_id or GLOBAL_SESSION
         tool = self._registry.known(name, home) or await self._registry.find(name, home)
         given = _given(tool, parameters, streams=False)
-        with _Recorded(self._audit, tool, home, on_behalf_of):
+        with _Recorded(self._audit, tool, home, parameters, on_behalf_of):
             if on_behalf_of is not None and tool.concurrency is None:  # the worker's call will do
                 return await self._run(tool, given, home, None)
             nested = LocalCall(name, on_behalf_of)
@@ -263,7 +281,7 @@ class ToolService:
         home = session_id or GLOBAL_SESSION
         tool = await self._registry.find(name, home)
         given = _given(tool, parameters, streams=True)
-        with _Recorded(self._audit, tool, home, on_behalf_of):
+        with _Recorded(self._audit, tool, home, parameters, on_behalf_of):
             nested = None
             if on_behalf_of is None or tool.concurrency is not None:
                 nested = LocalCall(name, on_behalf_of)
