@@ -17,7 +17,7 @@ import snakepit
 from snakepit.errors import SnakepitError
 from snakepit.testing import pass_gate
 from snakepit_grpc_bridge import worker
-from snakepit_grpc_bridge.variables.types import Secret
+from snakepit_grpc_bridge.variables.types import DatasetHandle, ModelHandle, Secret
 
 KEPT_BY_THE_PROCESS: list[str] = []
 
@@ -56,6 +56,11 @@ def write(name: str, value: Any) -> None:
     worker.set_variable(name, value)
 
 
+def write_live(name: str, what: str) -> None:
+    """Write an object that only this process can have."""
+    worker.set_variable(name, {"function": len, "object": object(), "type": Point}[what])
+
+
 def write_and_read(name: str, value: Any) -> Any:
     worker.set_variable(name, value)
     return worker.get_variable(name)
@@ -81,7 +86,18 @@ def describe(name: str) -> dict[str, Any]:
         }
     if isinstance(value, Secret):
         return {"type": "Secret", "text": repr(value), "inside": value.reveal()}
+    if isinstance(value, (ModelHandle, DatasetHandle)):
+        kind = type(value).__name__
+        return {"type": kind, "location": value.location, "metadata": value.metadata}
     return {"type": type(value).__name__, "value": value}
+
+
+def memory_of(name: str) -> str:
+    """The class of what holds the memory of an array that a worker gets."""
+    owner = worker.get_variable(name)
+    while (below := getattr(owner, "base", getattr(owner, "obj", None))) is not None:
+        owner = below
+    return type(owner).__name__
 
 
 def change_what_was_read(name: str) -> Any:

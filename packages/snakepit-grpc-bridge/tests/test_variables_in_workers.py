@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import os
 import random
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import numpy as np
 import pytest
 from cryptography.fernet import Fernet
 from running_platform import running_platform
+from variable_values import same
 
-from snakepit.errors import ConfigurationError, WorkerLost
+from snakepit.errors import ConfigurationError, EncodeError, WorkerLost
 from snakepit_grpc_bridge import Platform
 from snakepit_grpc_bridge.errors import (
     NotAllowed,
@@ -34,9 +36,24 @@ pytestmark = pytest.mark.slow
 VALUES: dict[str, Any] = {
     "text": "zwölf", "whole": -(10**40), "number": float("inf"), "yes": False, "bytes": b"\0\xff",
     "list": [1, [2.5, None]], "map": {"a": {"b": [True]}}, "nothing": {},
+    "moment": datetime(2024, 2, 29, 12, 0, 0, 7, timezone(timedelta(hours=-3))),
+    "nan": float("nan"), "minus-zero": -0.0, "none": None, "any": {"a": [{1, 2}, Decimal("1.10")]},
 }  # fmt: skip
+#: A type, a value that the host writes, another that the worker does, and constraints.
+DECLARED: list[tuple[str, Any, Any, dict[str, Any]]] = [
+    ("datetime", VALUES["moment"], datetime(2024, 2, 29, tzinfo=UTC), {}),
+    ("choice", "a", 2, {"choices": ["a", 2]}),
+    ("module", "dspy.Predict", "dspy.ReAct", {}),
+    ("any", {1, 2}, Decimal("1.10"), {}),
+    ("integer", None, 1, {"nullable": True}),
+    ("float", 0.5, None, {"nullable": True}),
+    ("float", float("nan"), -0.0, {}),
+    ("float", -0.0, float("nan"), {}),
+    ("embedding", (0.1, 2.0), (1.0, -0.0), {}),
+]
 ARRAYS = [
     np.arange(6, dtype="<i2").reshape(2, 3),
+    np.arange(6, dtype=">i4"),
     np.asfortranarray(np.arange(6, dtype=np.float64).reshape(2, 3)),
     np.arange(20, dtype=np.uint8)[::-3],
     np.empty((0, 4), np.float32),
@@ -54,9 +71,16 @@ async def test_values_of_every_type_go_both_ways() -> None:
         variables, home = platform.variables, session.id
         for name, value in VALUES.items():
             await variables.put(home, name, value)
-            assert await run(platform, home, "read", name) == value
-            assert await run(platform, home, "write_and_read", f"{name}-back", value) == value
-            assert await variables.get(home, f"{name}-back") == value
+            assert same(await run(platform, home, "read", name), value)
+            back = f"{name}-back"
+            assert same(await run(platform, home, "write_and_read", back, value), value)
+            assert same(await variables.get(home, back), value)
+        for number, (type_name, first, second, constraints) in enumerate(DECLARED):
+            name = f"declared-{number}"
+            await variables.create(home, name, type_name, first, constraints=constraints)
+            assert same(await run(platform, home, "read", name), first)
+            assert same(await run(platform, home, "write_and_read", name, second), second)
+            assert same(await variables.get(home, name), second)
         for number, array in enumerate(ARRAYS):
             name = f"array-{number}"
             await variables.create_tensor(home, name, array)
@@ -81,8 +105,17 @@ async def test_handles_secrets_and_types_of_ones_own() -> None:
         await variables.create_model(home, "model", ModelHandle("file:///m.gguf", {"size": 3}))
         await variables.create_dataset(home, "dataset", DatasetHandle("s3://bucket/d"))
         await variables.put(home, "key", Secret("hush"))
-        assert (await run(platform, home, "describe", "model"))["type"] == "ModelHandle"
-        assert (await run(platform, home, "describe", "dataset"))["type"] == "DatasetHandle"
+        assert await run(platform, home, "describe", "model") == {
+            "type": "ModelHandle", "location": "file:///m.gguf", "metadata": {"size": 3},
+        }  # fmt: skip
+        assert await run(platform, home, "describe", "dataset") == {
+            "type": "DatasetHandle", "location": "s3://bucket/d", "metadata": {},
+        }  # fmt: skip
+        for name, what in {"model": "object", "new": "function", "any": "type"}.items():
+            with pytest.raises(EncodeError):
+                await run(platform, home, "write_live", name, what)
+        assert (await variables.get(home, "model")).location == "file:///m.gguf"
+        assert await variables.exists(home, "new") is False
         assert await run(platform, home, "describe", "key") == {
             "type": "Secret", "text": "Secret('***')", "inside": "hush",
         }  # fmt: skip
@@ -165,7 +198,10 @@ async def test_what_is_refused_is_refused_in_the_worker_too() -> None:
         await variables.create("s", "pi", "float", 3.14, read_only=True)
         with pytest.raises(VariableNotFound) as caught:
             await run(platform, "s", "read", "q")
-        assert caught.value.details["name"] == "q"
+        assert (caught.value.details["name"], caught.value.similar) == ("q", [])
+        with pytest.raises(VariableNotFound, match="similar names: 'pi'") as caught:
+            await run(platform, "s", "read", "pie")
+        assert caught.value.similar == ["pi"]
         with pytest.raises(ValidationFailed, match="at most"):
             await run(platform, "s", "write", "t", 3.0)
         with pytest.raises(ReadOnlyVariable):
@@ -327,6 +363,8 @@ async def test_a_large_array_arrives_as_a_read_only_view() -> None:
         seen = await run(platform, session.id, "describe", "weights")
         again = await run(platform, session.id, "describe", "weights")
         stored = await platform.variables.get(session.id, "weights")
+        # Nothing was copied: what the worker sees is the memory that it shares with the host.
+        assert await run(platform, session.id, "memory_of", "weights") == "mmap"
         assert not stored.flags.writeable
         assert seen == again
         assert (seen["writeable"], seen["sum"]) == (False, stored.sum())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pytest
 from state_services import running_state
+from variable_values import same
 
 from snakepit.errors import ConfigurationError
 from snakepit_grpc_bridge.errors import (
@@ -46,8 +48,15 @@ async def test_create_read_write_list_delete(storage_url: str) -> None:
 async def test_values_come_back_as_they_were_from_every_storage(storage_url: str) -> None:
     values: dict[str, Any] = {
         "text": "zwölf", "whole": 10**5000, "number": -0.0, "yes": True, "bytes": b"\0\xff",
-        "map": {"a": [1, {"b": None}]}, "empty": [],
+        "map": {"a": [1, {"b": None}]}, "empty": [], "nan": float("nan"), "nothing": None,
+        "any": {"a": [{1, 2}, Decimal("1.10")]},
+        "moment": datetime(2024, 2, 29, 12, 0, 0, 7, timezone(timedelta(hours=-3))),
+        "model": ModelHandle("file:///m.gguf", {"size": [3]}), "dataset": DatasetHandle("s3://b/d"),
     }  # fmt: skip
+    declared: list[tuple[str, Any, dict[str, Any]]] = [
+        ("choice", 2, {"choices": ["a", 2]}), ("module", "dspy.Predict", {}),
+        ("embedding", (0.1, -0.0), {}), ("integer", None, {"nullable": True}),
+    ]  # fmt: skip
     arrays = {
         "grid": np.asfortranarray(np.arange(12, dtype=">i4").reshape(3, 4)),
         "every-other": np.arange(10.0)[::2],
@@ -57,7 +66,10 @@ async def test_values_come_back_as_they_were_from_every_storage(storage_url: str
     async with running_state(storage_url) as state:
         for name, value in (values | arrays).items():
             await state.variables.put("s", name, value)
-        assert await state.variables.get_many("s", values) == values
+        assert same(await state.variables.get_many("s", values), values)
+        for type_name, value, constraints in declared:
+            await state.variables.create("s", type_name, type_name, value, constraints=constraints)
+            assert same(await state.variables.get("s", type_name), value)
         for name, array in arrays.items():
             read = await state.variables.get("s", name)
             assert (read.dtype, read.shape) == (array.dtype, array.shape)
