@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,8 +13,14 @@ import pytest
 from state_services import State, running_state
 
 from snakepit.errors import ConfigurationError
-from snakepit_grpc_bridge.errors import ValidationFailed, VariableConflict, VariableNotFound
+from snakepit_grpc_bridge.errors import (
+    UnsupportedType,
+    ValidationFailed,
+    VariableConflict,
+    VariableNotFound,
+)
 from snakepit_grpc_bridge.variables import VariableTransaction
+from snakepit_grpc_bridge.variables.writing import ANY_VERSION
 
 
 async def test_all_of_a_transaction_takes_effect_or_nothing(storage_url: str) -> None:
@@ -168,3 +175,28 @@ async def test_reading_and_writing_a_pydantic_model() -> None:
                 await state.variables.read_as("s", other)
         with pytest.raises(ValidationFailed, match="a dataclass or a pydantic model"):
             await state.variables.write_from("s", {"a": 1})
+
+
+async def test_each_creation_is_logged_when_it_is_committed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running_state() as state:
+        variables = state.variables
+        with caplog.at_level(logging.DEBUG, "snakepit_grpc_bridge"):
+            await variables.put("s", "put", "canary")
+            await variables.put("s", "put", "canary again")
+            await variables.create("s", "put", "list", ["canary"], overwrite=True)
+            async with variables.transaction("s") as tx:
+                tx.set("in-transaction", 1)
+            with pytest.raises(UnsupportedType):
+                await variables.update_many("s", {"rolled-back": 1, "none": object()})
+            async with await variables.watch("s"):
+                await variables.update_many("s", {"put": [], "watched": 1.5})
+            await state.access.put_from_worker("s", "by-worker", True, ANY_VERSION, "w")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"variable {name!r} of type {kind!r} created in session 's'"
+        for name, kind in [
+            *[("put", "string"), ("put", "list"), ("in-transaction", "integer")],
+            *[("watched", "float"), ("by-worker", "boolean")],
+        ]
+    ]

@@ -103,7 +103,9 @@ class VariableAccess:
     async def _commit(self, transaction: Callable[[Transaction], tuple[_T, list[Change]]]) -> _T:
         """Write, then tell those who watch."""
         if not self._watchers:
-            return (await self._storage.transact(transaction))[0]
+            result, changes = await self._storage.transact(transaction)
+            _log_created(changes)
+            return result
         # What was written is told, also if the writer has been cancelled meanwhile.
         return await self._unbroken.run(self._commit_and_tell(transaction))
 
@@ -115,6 +117,7 @@ class VariableAccess:
         except OutcomeUnknown:
             self._seen = None  # if it has landed, it is found there
             raise
+        _log_created(changes)
         self._tell(changes)
         return result
 
@@ -286,8 +289,8 @@ class VariableAccess:
             self._watchers.publish(self._change(change, row))
 
     def _is_same(self, before: VariableRow, after: VariableRow) -> bool:
-        if before.born != after.born:
-            return False  # created over the one before
+        if _is_new(before, after):
+            return False
         if self._is_private(before) and self._is_private(after):
             # The same secret is sealed in other bytes each time.
             return is_same(self._old_value(before), self.values.value_of(after))
@@ -402,6 +405,22 @@ def earlier(tx: ReadTransaction, gate: Gate, identifier: str, limit: int) -> lis
         raise not_found(tx, identifier, session_id)
     span = HISTORY.span(session_id, row.name, start=row.born)
     return tx.scan(span, limit=limit, reverse=True)
+
+
+def _log_created(changes: Iterable[Change]) -> None:
+    if not _log.isEnabledFor(logging.DEBUG):
+        return
+    for before, after, _ in changes:
+        if after is not None and _is_new(before, after):
+            _log.debug(
+                "variable %r of type %r created in session %r",
+                *(after.name, after.type, after.session_id),
+            )
+
+
+def _is_new(before: VariableRow | None, after: VariableRow) -> bool:
+    """Whether a variable was created, perhaps over the one before."""
+    return before is None or before.born != after.born
 
 
 def _watched(tx: ReadTransaction, gate: Gate, watch: Watch) -> list[VariableRow]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -39,7 +38,6 @@ from snakepit_grpc_bridge.variables.writing import (
 
 __all__ = ["VariableService"]
 
-_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _MISSING: Final[Any] = object()
 
@@ -116,7 +114,6 @@ class VariableService:
             session_id,
             lambda writing: writing.create(name, type, value, options, overwrite=overwrite),
         )
-        _log.debug("variable %r of type %r created in session %r", name, type, session_id)
         return self._values.variable(row)
 
     async def create_tensor(
