@@ -346,3 +346,13 @@ NOT_A_FUNCTION = Point(1.0)
 
 def write_secret(name: str) -> None:
     worker.set_variable(name, Secret("mine"))
+
+
+async def write_handles(location: str) -> list[str]:
+    """Write a handle in each way there is; which classes are read back."""
+    model, dataset = ModelHandle(location, {"size": 3}), DatasetHandle(location)
+    worker.set_variable("new-model", model)
+    await worker.aset_variable("new-dataset", dataset)
+    worker.update_variable("updated-model", lambda _: model, None)
+    names = ("new-model", "new-dataset", "updated-model")
+    return [type(worker.get_variable(name)).__name__ for name in names]

@@ -133,6 +133,21 @@ async def test_handles_secrets_and_types_of_ones_own() -> None:
         assert await variables.get(home, "price") == Decimal("2.20")
 
 
+async def test_a_handle_that_a_worker_writes_stays_what_it_is() -> None:
+    async with running_platform() as platform, platform.sessions.open() as session:
+        variables, home, location = platform.variables, session.id, "s3://bucket/it"
+        classes = ["ModelHandle", "DatasetHandle", "ModelHandle"]
+        assert await run(platform, home, "write_handles", location) == classes
+        assert {each.name: (each.type, each.value) for each in await variables.list(home)} == {
+            "new-model": ("model", ModelHandle(location, {"size": 3})),
+            "new-dataset": ("dataset", DatasetHandle(location)),
+            "updated-model": ("model", ModelHandle(location, {"size": 3})),
+        }
+        await variables.create_dataset(home, "new-model", location, overwrite=True)
+        with pytest.raises(ValidationFailed, match="takes a DatasetHandle, not"):
+            await run(platform, home, "write_handles", location)
+
+
 async def test_a_private_type_of_ones_own_is_a_secret_in_workers_and_in_the_storage(
     tmp_path: Path,
 ) -> None:

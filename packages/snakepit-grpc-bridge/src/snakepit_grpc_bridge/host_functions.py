@@ -14,6 +14,7 @@ from snakepit_grpc_bridge.tools.service import ToolService
 from snakepit_grpc_bridge.variables.access import VariableAccess, listed, visible
 from snakepit_grpc_bridge.variables.call_view import Found
 from snakepit_grpc_bridge.variables.rows import VariableRow
+from snakepit_grpc_bridge.variables.types import validate_value
 from snakepit_grpc_bridge.variables.writing import ANY_VERSION
 
 __all__ = ["host_functions"]
@@ -38,9 +39,15 @@ def _of_variables(variables: VariableAccess) -> dict[str, Callable[..., Any]]:
         return _as_list(found)
 
     async def put_variable(
-        call: snakepit.HostCall, name: str, value: Any, expected: int | None = ANY_VERSION
+        call: snakepit.HostCall,
+        name: str,
+        value: Any,
+        expected: int | None = ANY_VERSION,
+        was: str | None = None,
     ) -> list[Any]:
         session_id, by = _session_of(call), call.worker_id
+        if was is not None:  # the type of what travelled as plain data
+            value = validate_value(value, was)
         return _as_list(await variables.put_from_worker(session_id, name, value, expected, by))
 
     async def delete_variable(call: snakepit.HostCall, name: str) -> list[Any]:

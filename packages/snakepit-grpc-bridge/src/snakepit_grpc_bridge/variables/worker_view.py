@@ -12,7 +12,8 @@ from snakepit_grpc_bridge.call_state import current_state
 from snakepit_grpc_bridge.errors import UnsupportedType, VariableConflict, VariableNotFound
 from snakepit_grpc_bridge.variables.call_view import Found, State
 from snakepit_grpc_bridge.variables.names import is_id, name_of
-from snakepit_grpc_bridge.variables.types import TypeRegistry
+from snakepit_grpc_bridge.variables.types import TypeRegistry, infer_type
+from snakepit_grpc_bridge.variables.types.handles import Handle
 from snakepit_grpc_bridge.variables.types.plain import copy_plain
 from snakepit_grpc_bridge.variables.types.secret import Secret
 from snakepit_grpc_bridge.variables.worker_cache import VariableCache
@@ -59,13 +60,12 @@ class WorkerVariables:
     def put(self, name: str, value: Any) -> None:
         """Write a variable."""
         call = snakepit.current_call()
-        self._keep(name_of(name), call.call_host(_PUT, {"name": name, "value": _plain(value)}))
+        self._keep(name_of(name), call.call_host(_PUT, _writing(name, value)))
 
     async def aput(self, name: str, value: Any) -> None:
         """As :meth:`put`, for async code."""
         call = snakepit.current_call()
-        request = {"name": name, "value": _plain(value)}
-        self._keep(name_of(name), await call.acall_host(_PUT, request))
+        self._keep(name_of(name), await call.acall_host(_PUT, _writing(name, value)))
 
     def update(self, name: str, function: Callable[[Any], Any], default: Any) -> Any:
         """Replace a value by what ``function`` makes of it; what that is."""
@@ -129,7 +129,7 @@ class WorkerVariables:
         self, name: str, found: Found, function: Callable[[Any], Any], default: Any
     ) -> dict[str, Any]:
         value = function(self._value(name, found, default))
-        return {"name": name, "value": _plain(value), "expected": found.version}
+        return {**_writing(name, value), "expected": found.version}
 
     def _kept(self, call: snakepit.CallContext, name: str) -> Found | None:
         state = current_state(call)
@@ -172,10 +172,12 @@ def _request(name: str, default: Any) -> Mapping[str, Any]:
     return {"name": name, "required": default is MISSING}
 
 
-def _plain(value: Any) -> Any:
+def _writing(name: str, value: Any) -> dict[str, Any]:
     if isinstance(value, Secret):
         raise UnsupportedType("a secret is written by the host only; register a tool that does it")
-    return value
+    request = {"name": name, "value": value}
+    # It travels as a map, so what it was has to be said.
+    return {**request, "was": infer_type(value)} if isinstance(value, Handle) else request
 
 
 #: Those of this process.
