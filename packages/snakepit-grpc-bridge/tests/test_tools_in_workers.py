@@ -380,6 +380,26 @@ async def test_the_limit_of_the_call_around_a_tool_is_not_the_tools() -> None:
             await calls[0]
 
 
+async def test_a_call_that_is_cancelled_takes_along_the_tool_that_it_waits_for() -> None:
+    async with running_platform() as platform, platform.sessions.open() as session:
+        entered, ended = asyncio.Event(), asyncio.Event()
+
+        async def wait() -> None:
+            entered.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        await platform.tools.register("wait", wait)
+        call = asyncio.create_task(run(platform, session.id, "waits"))
+        await asyncio.wait_for(entered.wait(), 30)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await asyncio.wait_for(ended.wait(), 30)
+
+
 async def test_paths_that_are_no_tools() -> None:
     async with running_platform() as platform:
         tools = platform.tools

@@ -116,6 +116,10 @@ async def test_handles_secrets_and_types_of_ones_own() -> None:
                 await run(platform, home, "write_live", name, what)
         assert (await variables.get(home, "model")).location == "file:///m.gguf"
         assert await variables.exists(home, "new") is False
+        counter = await platform.dspy.create_instance("bridge_programs.Counter", session_id=home)
+        await variables.set(home, "model", ModelHandle(f"stored.{counter}"))
+        handle = await variables.get(home, "model")
+        assert await platform.dspy.call(handle.location, session_id=home) == 1
         assert await run(platform, home, "describe", "key") == {
             "type": "Secret", "text": "Secret('***')", "inside": "hush",
         }  # fmt: skip
