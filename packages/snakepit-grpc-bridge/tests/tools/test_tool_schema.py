@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import functools
 import importlib
+import inspect
 import ipaddress
 import json
 import signal
@@ -52,6 +53,34 @@ def test_a_function() -> None:
         "streams": False,
         "is_async": False,
     }
+
+
+def test_a_function_that_is_given_a_signature() -> None:
+    def passes_on(**given: Any) -> dict[str, Any]:
+        """Ask another service.
+
+        Args:
+            item: What for.
+        """
+        return given
+
+    kind, count = inspect.Parameter.KEYWORD_ONLY, Annotated[int, pydantic.Field(ge=1)]
+    given = [
+        inspect.Parameter("item", kind, annotation=str),
+        inspect.Parameter("count", kind, annotation=count, default=1),
+    ]
+    vars(passes_on)["__signature__"] = inspect.Signature(given)
+    schema = read_schema(passes_on)
+    assert not schema.open_ended
+    assert parameters(passes_on) == [("item", "string", True, None), ("count", "integer", False, 1)]
+    assert schema.parameters[0].description == "What for."
+    assert passes_on(**schema.check("ask", {"item": "a", "count": 2})) == {"item": "a", "count": 2}
+    for side in (schema, Schema.from_description(schema.describe())):
+        with pytest.raises(ValidationFailed) as caught:
+            side.check("ask", {"count": 0, "size": 1})
+        assert caught.value.details["problems"] == [
+            "missing: item", "unknown: size", "count: must be at least 1",
+        ]  # fmt: skip
 
 
 def test_a_function_that_says_nothing() -> None:
