@@ -6,6 +6,7 @@ import dataclasses
 import doctest
 import importlib
 import pkgutil
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -84,7 +85,7 @@ def test_a_type_of_ones_own_is_as_good_as_a_built_in_one() -> None:
     types = registry(DECIMAL, MONEY)
     assert types.infer(Decimal(1)) == "decimal"
     assert types.infer(Money(Decimal(1), "EUR")) == "money"
-    assert types.supported()["money"] == ("currency", "nullable")
+    assert types.supported()["money"] == {"currency": "text", "nullable": "True or False"}
     money = types.declare("money", {"currency": "eur"})
     assert money.constraints == {"currency": "EUR"}
     given = Money(Decimal("1.10"), "EUR")
@@ -179,6 +180,14 @@ def test_types_that_can_not_be_registered(changes: dict[str, Any], says: str) ->
     with pytest.raises(ValidationFailed, match=says):
         types.register_type(dataclasses.replace(MONEY, **changes))
     assert types.supported() == TypeRegistry().supported()
+
+
+def test_what_a_constraint_must_be_is_said_before_and_after() -> None:
+    types = registry(MONEY)
+    for name, taken in types.supported().items():
+        for constraint, must_be in taken.items():
+            with pytest.raises(ValidationFailed, match=rf"must be {re.escape(must_be)}, it was"):
+                types.declare(name, {constraint: object()})
 
 
 def test_only_types_are_registered_and_once() -> None:

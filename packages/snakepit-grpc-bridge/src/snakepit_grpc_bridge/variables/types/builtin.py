@@ -15,12 +15,12 @@ __all__ = ["copy_value", "infer_type", "supported_types", "validate_constraints"
 _TYPES: Final = TypeRegistry()
 
 
-def supported_types() -> dict[str, tuple[str, ...]]:
-    """Return the constraints that each built-in type takes, by type name.
+def supported_types() -> dict[str, dict[str, str]]:
+    """Return the constraints that each built-in type takes, by type name: of each what it must be.
 
     Example:
-        >>> supported_types()["integer"]
-        ('min', 'max', 'step', 'nullable')
+        >>> supported_types()["embedding"]
+        {'dimensions': 'a whole number of at least 0', 'nullable': 'True or False'}
     """
     return _TYPES.supported()
 

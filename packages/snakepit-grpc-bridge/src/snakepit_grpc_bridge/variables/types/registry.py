@@ -92,10 +92,12 @@ class TypeRegistry:
             details={"supported": list(self._types)},
         )
 
-    def supported(self) -> dict[str, tuple[str, ...]]:
-        """Return the constraints that each type takes, by type name."""
+    def supported(self) -> dict[str, dict[str, str]]:
+        """Return the constraints that each type takes, by type name: of each what it must be, in
+        the words of the error for one that is not.
+        """
         return {
-            name: tuple(constraint.name for constraint in (*kind.constraints, NULLABLE))
+            name: {each.name: each.expects for each in (*kind.constraints, NULLABLE)}
             for name, kind in self._types.items()
         }
 
