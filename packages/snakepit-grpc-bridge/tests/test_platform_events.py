@@ -96,8 +96,12 @@ async def test_another_hosts_closing_is_told(events: EventRecorder, sqlite_url: 
 
 
 @pytest.mark.slow
-async def test_tools_and_programs_are_told(events: EventRecorder) -> None:
+async def test_tools_and_programs_are_told(
+    events: EventRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "snakepit_grpc_bridge.platform")
     async with running_platform() as platform, platform.sessions.open("s"):
+        assert "platform started: sessions, variables, tools; workers: 1" in caplog.messages
 
         def fails(text: str) -> None:
             raise LookupError(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -29,6 +30,7 @@ from snakepit_grpc_bridge.variables.values import Values
 
 __all__ = ["Platform"]
 
+_log = logging.getLogger(__name__)
 _PROGRAM_WORKER = "snakepit_grpc_bridge.dspy.worker:ProgramWorker"
 
 
@@ -154,6 +156,9 @@ class Platform:
             await self._start_processes()
             self.sessions.start_sweeping()
             self._running = stack.pop_all()
+        _log.debug(
+            "platform started: sessions, variables, tools; workers: %d", len(self.pool.workers())
+        )
 
     async def _start_processes(self) -> None:
         starts = [asyncio.create_task(start()) for start in (self.lm.start, self._pools.start)]
