@@ -325,6 +325,15 @@ async def test_history_and_rollback(storage_url: str) -> None:
             await variables.rollback("s", "n", 2)
 
 
+async def test_the_history_of_a_type_that_needs_a_constraint() -> None:
+    async with running_state() as state:
+        variables, choices = state.variables, {"choices": ["a", "b"]}
+        await variables.create("s", "c", "choice", "a", constraints=choices)
+        await variables.set("s", "c", "b")
+        assert [version.value for version in await variables.history("s", "c")] == ["a"]
+        assert (await variables.rollback("s", "c", 0)).value == "a"
+
+
 async def test_of_the_history_so_much_is_kept() -> None:
     async with running_state() as state:
         variables = state.variables

@@ -197,8 +197,7 @@ class VariableAccess:
             )
 
     def _is_private(self, row: VariableRow) -> bool:
-        kind = self.values.types.find(row.type)
-        return (kind or self.values.types.declare(row.type).type).private
+        return self.values.types.stored(row.type).type.private
 
     async def missing(self, session_id: str, identifier: str) -> VariableNotFound:
         """The error for a variable that reading did not find."""

@@ -83,9 +83,9 @@ class Values:
             )
         return value
 
-    def from_store(self, type_name: str, constraints: Any, plain: Any, place: str) -> Any:
+    def from_store(self, type_name: str, plain: Any, place: str) -> Any:
         """Return a value as its readers get it."""
-        declaration = self.declaration(type_name, constraints)
+        declaration = self.types.stored(type_name)
         if not declaration.type.private:
             return declaration.copy(declaration.from_plain(plain))
         return unseal(plain, self._keys, context=place) if isinstance(plain, bytes) else plain
@@ -94,7 +94,7 @@ class Values:
 
     def value_of(self, row: VariableRow) -> Any:
         """The value of a variable."""
-        return self.from_store(row.type, row.constraints, row.value, place_of(row))
+        return self.from_store(row.type, row.value, place_of(row))
 
     def variable(self, row: VariableRow) -> Variable:
         """A variable as users see it."""
@@ -120,7 +120,7 @@ class Values:
     def version(self, row: HistoryRow) -> VariableVersion:
         """An earlier state as users see it."""
         kept = row.kept and not row.deleted
-        value = self.from_store(row.type, {}, row.value, place_of(row)) if kept else None
+        value = self.from_store(row.type, row.value, place_of(row)) if kept else None
         return VariableVersion(
             version=row.version,
             type=row.type,

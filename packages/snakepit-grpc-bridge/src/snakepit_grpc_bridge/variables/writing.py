@@ -292,7 +292,7 @@ class Writing:
                 "see history() for what is kept",
                 details={"name": name, "version": version},
             )
-        value = self._values.from_store(state.type, {}, state.value, place_of(before))
+        value = self._values.from_store(state.type, state.value, place_of(before))
         return self.write(before, value, rolls_back=True)
 
     def finish(self) -> int:

@@ -13,7 +13,7 @@ from snakepit_grpc_bridge.variables.types import scalars
 from snakepit_grpc_bridge.variables.types.unfit import Unfit
 from snakepit_grpc_bridge.variables.types.variable_type import Check, Constraint, VariableType
 
-__all__ = ["NULLABLE", "Declaration", "declare"]
+__all__ = ["NULLABLE", "Declaration", "declare", "unlimited"]
 
 T = TypeVar("T")
 
@@ -165,6 +165,11 @@ def declare(kind: VariableType[T], constraints: Mapping[str, Any]) -> Declaratio
         if name != NULLABLE.name
     )
     return Declaration(kind, MappingProxyType(limits), limits.get("nullable", False), checks)
+
+
+def unlimited(kind: VariableType[T]) -> Declaration[T]:
+    """Return the declaration of a type without constraints, also of one that requires some."""
+    return Declaration(kind, MappingProxyType({}), False, ())
 
 
 def _limit(

@@ -9,7 +9,12 @@ from typing import Any, Final
 from snakepit_grpc_bridge.errors import UnsupportedType, ValidationFailed, did_you_mean, shown
 from snakepit_grpc_bridge.variables.types import arrays
 from snakepit_grpc_bridge.variables.types.catalog import BUILT_IN
-from snakepit_grpc_bridge.variables.types.declaration import NULLABLE, Declaration, declare
+from snakepit_grpc_bridge.variables.types.declaration import (
+    NULLABLE,
+    Declaration,
+    declare,
+    unlimited,
+)
 from snakepit_grpc_bridge.variables.types.variable_type import VariableType
 
 __all__ = ["TypeRegistry"]
@@ -33,7 +38,7 @@ class TypeRegistry:
         self._registered: list[VariableType[Any]] = []
         # What most variables are declared as, made once.
         self._unlimited: dict[str, Declaration[Any]] = {
-            kind.name: declare(kind, {}) for kind in BUILT_IN if not kind.required
+            kind.name: unlimited(kind) for kind in BUILT_IN
         }
 
     def register_type(self, kind: VariableType[Any]) -> None:
@@ -51,8 +56,7 @@ class TypeRegistry:
             )
         self._types[kind.name] = kind
         self._registered.append(kind)
-        if not kind.required:
-            self._unlimited[kind.name] = declare(kind, {})
+        self._unlimited[kind.name] = unlimited(kind)
 
     def declare(
         self, type_name: str, constraints: Mapping[str, Any] | None = None
@@ -66,9 +70,20 @@ class TypeRegistry:
         kind = self._types.get(type_name) if isinstance(type_name, str) else None
         if kind is None:
             raise self._unknown(type_name)
-        if not constraints and kind.name in self._unlimited:
+        if not constraints and not kind.required:
             return self._unlimited[kind.name]
         return declare(kind, {} if constraints is None else constraints)
+
+    def stored(self, type_name: str) -> Declaration[Any]:
+        """Return a type without constraints, for values that were checked when they were stored.
+
+        Raises:
+            UnsupportedType: there is no such type.
+        """
+        found = self._unlimited.get(type_name)
+        if found is None:
+            raise self._unknown(type_name)
+        return found
 
     def find(self, type_name: str) -> VariableType[Any] | None:
         """Return the type of that name, or None."""
