@@ -188,6 +188,7 @@ class VariableAccess:
             plain = None if secret is None else secret.reveal()
             # Whatever its type is called, which a worker would not know.
             return Found("secret", plain, version, False, state)
+        self.values.check_stored(row)
         return Found(row.type, row.value, version, row.expires is None, state)
 
     def _refuse_private(self, row: VariableRow) -> None:

@@ -84,11 +84,31 @@ class Values:
         return value
 
     def from_store(self, type_name: str, plain: Any, place: str) -> Any:
-        """Return a value as its readers get it."""
+        """Return a value as its readers get it.
+
+        Raises:
+            DecodeError: it is none of its type.
+        """
         declaration = self.types.stored(type_name)
-        if not declaration.type.private:
-            return declaration.copy(declaration.from_plain(plain))
-        return unseal(plain, self._keys, context=place) if isinstance(plain, bytes) else plain
+        if declaration.type.private:
+            if isinstance(plain, bytes):
+                return unseal(plain, self._keys, context=place)
+            if plain is not None and type(plain) is not Secret:
+                raise declaration.undecodable(" but not sealed")
+            return plain
+        # What lies in this process was checked when it was written.
+        if self._durable or declaration.type.from_plain is not None:
+            plain = declaration.from_plain(plain)
+        return declaration.copy(plain)
+
+    def check_stored(self, row: VariableRow) -> None:
+        """Refuse what others have written into a database and is no value of its type.
+
+        Raises:
+            DecodeError: it is none.
+        """
+        if self._durable:
+            self.types.stored(row.type).from_plain(row.value)
 
     # --- shown -----------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import PurePath
@@ -18,6 +18,11 @@ __all__ = ["BUILT_IN"]
 
 _LOCATION: Final = limits.pattern(lambda handle: handle.location)
 
+
+def _is(*classes: type) -> Callable[[Any], bool]:
+    return lambda plain: type(plain) in classes
+
+
 #: In the order in which they are tried for a value without a type: a bool is an int, too.
 BUILT_IN: Final[tuple[VariableType[Any], ...]] = (
     VariableType(
@@ -25,6 +30,7 @@ BUILT_IN: Final[tuple[VariableType[Any], ...]] = (
         expects="True or False",
         read=scalars.read_boolean,
         inferred_from=(bool,),
+        recognises=_is(bool),
     ),
     VariableType(
         name="integer",
@@ -32,6 +38,7 @@ BUILT_IN: Final[tuple[VariableType[Any], ...]] = (
         read=scalars.read_integer,
         constraints=(*limits.bounds("a whole number", scalars.read_integer), limits.INTEGER_STEP),
         inferred_from=(int,),
+        recognises=_is(int),
     ),
     VariableType(
         name="float",
@@ -39,6 +46,7 @@ BUILT_IN: Final[tuple[VariableType[Any], ...]] = (
         read=scalars.read_float,
         constraints=(*limits.bounds("a number", scalars.read_float), limits.FLOAT_STEP),
         inferred_from=(float,),
+        recognises=_is(float),
     ),
     VariableType(
         name="string",
@@ -50,6 +58,7 @@ BUILT_IN: Final[tuple[VariableType[Any], ...]] = (
             limits.choices(scalars.read_string),
         ),
         inferred_from=(str,),
+        recognises=_is(str),
     ),
     VariableType(
         name="binary",
@@ -57,6 +66,7 @@ BUILT_IN: Final[tuple[VariableType[Any], ...]] = (
         read=scalars.read_binary,
         constraints=limits.lengths("bytes"),
         inferred_from=(bytes, bytearray, memoryview),
+        recognises=_is(bytes),
     ),
     VariableType(
         name="datetime",
@@ -64,6 +74,7 @@ BUILT_IN: Final[tuple[VariableType[Any], ...]] = (
         read=read_moment,
         constraints=limits.bounds("a datetime with a zone", read_moment),
         inferred_from=(datetime,),
+        recognises=_is(datetime),
     ),
     VariableType(
         name="list",
@@ -72,6 +83,7 @@ BUILT_IN: Final[tuple[VariableType[Any], ...]] = (
         constraints=limits.lengths("items"),
         inferred_from=(list, tuple),
         copy=plain.copy_plain,
+        recognises=_is(list),
     ),
     VariableType(
         name="map",
@@ -80,6 +92,7 @@ BUILT_IN: Final[tuple[VariableType[Any], ...]] = (
         constraints=limits.lengths("entries"),
         inferred_from=(Mapping,),
         copy=plain.copy_plain,
+        recognises=_is(dict),
     ),
     VariableType(
         name="choice",
@@ -87,6 +100,7 @@ BUILT_IN: Final[tuple[VariableType[Any], ...]] = (
         read=scalars.read_choice,
         constraints=(limits.choices(scalars.read_choice),),
         required=("choices",),
+        recognises=_is(str, int, float, bool),
     ),
     VariableType(
         name="tensor",
@@ -94,6 +108,7 @@ BUILT_IN: Final[tuple[VariableType[Any], ...]] = (
         read=arrays.read_tensor,
         constraints=(limits.SHAPE, limits.DTYPE),
         copy=arrays.view_of,
+        recognises=arrays.is_array,
     ),
     VariableType(
         name="embedding",
@@ -128,6 +143,7 @@ BUILT_IN: Final[tuple[VariableType[Any], ...]] = (
         expects="a dotted path, such as 'dspy.Predict'",
         read=handles.read_module,
         constraints=(limits.pattern(), limits.choices(handles.read_module)),
+        recognises=_is(str),
     ),
     VariableType(
         name="secret",

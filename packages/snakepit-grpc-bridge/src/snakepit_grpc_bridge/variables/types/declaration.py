@@ -99,16 +99,24 @@ class Declaration(Generic[T]):
             DecodeError: it is none of this type; perhaps the type is not what it was.
         """
         convert: Callable[[Any], T] | None = self.type.from_plain
-        if convert is None or plain is None:
+        if plain is None:
+            return None
+        if convert is None:
+            if self.type.recognises is not None and not self.type.recognises(plain):
+                raise self.undecodable(f" but of class {type(plain).__name__}")
             return plain  # type: ignore[no-any-return]  # it is stored as it is
         try:
             return convert(plain)
         except Exception as error:  # the data may be anything
-            raise DecodeError(
-                f"what is stored for a variable of type {self.type.name!r} is no such value; "
-                "write the variable anew",
-                details={"type": self.type.name},
-            ) from error
+            raise self.undecodable() from error
+
+    def undecodable(self, why: str = "") -> DecodeError:
+        """The error for stored data that is no value of the type."""
+        return DecodeError(
+            f"what is stored for a variable of type {self.type.name!r} is no such value{why}; "
+            "write the variable anew",
+            details={"type": self.type.name},
+        )
 
     def _misfit(self, value: object, error: Exception) -> ValidationFailed:
         expects = self.type.expects + (" or None" if self._nullable else "")

@@ -50,6 +50,8 @@ class VariableType(Generic[T]):
         copy: returns what readers of the variable get; None if what is stored can't be changed.
         to_plain: returns plain data to store and to send, None if the stored form is plain data.
         from_plain: makes the stored form of that again; goes with ``to_plain``.
+        recognises: says whether plain data that a database gives back may be a value, by its class;
+            for a type without ``from_plain``, which tells it by failing. None to look at nothing.
         private: values are never shown, and leave the host sealed only. ``read`` returns a Secret.
 
     Example:
@@ -77,4 +79,5 @@ class VariableType(Generic[T]):
     copy: Callable[[T], T] | None = None
     to_plain: Callable[[T], Any] | None = None
     from_plain: Callable[[Any], T] | None = None
+    recognises: Callable[[Any], bool] | None = None
     private: bool = False
