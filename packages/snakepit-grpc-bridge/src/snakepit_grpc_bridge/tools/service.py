@@ -15,7 +15,7 @@ from snakepit.errors import CallTimeout, SnakepitError, StreamingNotSupported
 from snakepit.nesting import LocalCall
 from snakepit.options import seconds, whole_number
 from snakepit.telemetry import bus
-from snakepit_grpc_bridge.errors import ValidationFailed
+from snakepit_grpc_bridge.errors import ToolExecutionFailed, ValidationFailed
 from snakepit_grpc_bridge.metadata import read_metadata
 from snakepit_grpc_bridge.session_calls import SessionCalls
 from snakepit_grpc_bridge.sessions import GLOBAL_SESSION, SessionService
@@ -371,8 +371,9 @@ class ToolService:
 def _failure(tool: str, session_id: str, error: BaseException) -> str:
     if not isinstance(error, SnakepitError):
         return "cancelled"
-    # Its text may have values in it.
-    what = error.details.get("error", error.code)
+    # Of what the tool raised the type alone: its text may have values in it.
+    raised = error.details.get("error") if isinstance(error, ToolExecutionFailed) else None
+    what = raised or error.code
     _log.error("tool execution failed: %r in session %r: %s", tool, session_id, what)
     return error.code
 
