@@ -25,7 +25,7 @@ async def test_21_a_memory_error_is_the_calls_and_the_worker_is_replaced() -> No
             await pool.execute("allocate", {"megabytes": 512}, timeout=10)
         assert caught.value.remote_type == "MemoryError"
         assert await pool.execute("allocate", {"megabytes": 1}) == 1 << 20
-        assert not set(pids_of(pool)) & set(before)
+        await settled(lambda: not set(pids_of(pool)) & set(before), "the worker is replaced")
 
 
 async def test_21_memory_that_runs_out_while_a_result_is_encoded_fails_its_call() -> None:
