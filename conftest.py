@@ -13,11 +13,16 @@ from typing import Any
 
 import pytest
 from after_check import assert_accounted
+from hypothesis import HealthCheck, settings
 from leak_check import WAIT, Snapshot, kill_new_processes, leaks_since
 
 from snakepit import Pool, PoolStats
 
 pytest_plugins = ["storage_fixtures"]
+
+# How long an example takes tells of the machine, and of nothing that these tests are about.
+settings.register_profile("any", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any")
 
 
 def pytest_configure() -> None:

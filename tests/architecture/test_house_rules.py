@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from source_tree import ROOT, files_of_tests, imported_names, library_files, parse, short
 
 MAX_FILE_LINES = 500
@@ -111,6 +112,11 @@ def test_names_of_test_files_are_unique() -> None:
         path.name for path in files_of_tests() if path.name not in {"__init__.py", "conftest.py"}
     ]
     assert sorted(names) == sorted(set(names))
+
+
+def test_examples_may_take_their_time() -> None:
+    """On a busy machine any of them may be slow, which says nothing of the code."""
+    assert settings().deadline is None
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+# Seconds; it takes six on an idle machine. One that is cut off leaves what it was to find.
+LIMIT = 150
+pytestmark = pytest.mark.timeout(LIMIT + 20)
 ROOT = Path(__file__).parents[2]
 
 SAMPLES = """
@@ -52,9 +57,10 @@ async def test_never_awaited():
 """
 
 COMPLAINTS = {
-    "child": r"process \d+ \(S\): .*input\(\)",
+    # The first and the third may not have come to rest, or to their own program, yet.
+    "child": r"process \d+ \([RDS]\): .*input\(\)",
     "zombie": r"process \d+ \(Z\)",
-    "orphan": r"process \d+ \(S\): sleep 31",
+    "orphan": r"process \d+ \([RDS]\): (sleep 31|/bin/sh)",
     "descriptor": r"descriptor \d+: pipe",
     "thread": "thread t-left",
     "shared_memory": "shared memory leak-check-",
@@ -86,7 +92,7 @@ def run(folder: Path, source: str) -> str:
     (folder / "tests/test_sample.py").write_text(source)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=30, check=False
+        command, cwd=folder, capture_output=True, text=True, timeout=LIMIT, check=False
     )
     assert done.returncode == 1, done.stdout + done.stderr
     return done.stdout

@@ -25,8 +25,8 @@ pytestmark = pytest.mark.usefixtures("silent_on_stderr")
 
 
 @asynccontextmanager
-async def busy_pool() -> AsyncIterator[tuple[Pool, asyncio.Event]]:
-    """A pool whose one worker is busy until the event is set."""
+async def busy_pool(**functions: Any) -> AsyncIterator[tuple[Pool, asyncio.Event]]:
+    """A pool whose one worker is busy until the event is set, with these functions of the host."""
     entered, go_on = asyncio.Event(), asyncio.Event()
 
     async def hold(call: HostCall) -> str:
@@ -34,7 +34,7 @@ async def busy_pool() -> AsyncIterator[tuple[Pool, asyncio.Event]]:
         await go_on.wait()
         return "held"
 
-    async with faulty_pool(size=1, host_functions={"hold": hold}) as pool:
+    async with faulty_pool(size=1, host_functions={"hold": hold, **functions}) as pool:
         busy = asyncio.create_task(pool.execute("call_host", {"name": "hold"}))
         await entered.wait()
         try:
@@ -150,18 +150,18 @@ async def test_50_one_budget_for_queue_worker_and_host_function() -> None:
         finally:
             seen["stopped"] = time.monotonic()
 
-    async with faulty_pool(size=1, host_functions={"slow": slow}) as pool:
-        first = asyncio.create_task(pool.execute("burn", {"seconds": 0.3}))
-        await settled(lambda: pool.stats().running == 1, "the worker is busy")
+    async with busy_pool(slow=slow) as (pool, go_on):
+        late = asyncio.create_task(pool.execute("call_host", {"name": "slow"}, timeout=2.0))
+        await settled(lambda: any(call.queued_s > 0.05 for call in pool.calls()), "it waits")
+        go_on.set()
         with pytest.raises(CallTimeout) as caught:
-            await pool.execute("call_host", {"name": "slow"}, timeout=2.0)
+            await late
         queued, ran = float(caught.value.queued_s or 0), float(caught.value.ran_s or 0)
         assert queued > 0.05
         assert queued + ran > 1.99
         # What is left when the host function begins: not what was spent in the queue.
         assert 0.0 < seen["host"] <= 2.0 - queued
         await settled(lambda: "stopped" in seen, "the host function is stopped")
-        await first
 
 
 async def test_50_a_call_whose_time_is_over_is_not_sent() -> None:

@@ -58,7 +58,7 @@ async def test_16_a_frozen_worker_is_replaced_and_its_late_answer_refused(when: 
         assert isinstance(error, CallTimeout)
         await settled(lambda: pids_of(pool) not in ([victim], []), "it is replaced")
         assert await pool.execute("echo", {"value": "mine"}, timeout=10) == "mine"
-        assert not alive(victim)
+        await settled(lambda: not alive(victim), "it is gone")
 
 
 @pytest.mark.parametrize("how", ["ignore", "loop"])
@@ -144,5 +144,6 @@ async def test_20_a_task_that_swallows_its_cancellation_costs_its_worker_only(
         unwanted = asyncio.create_task(pool.execute("refuse_to_stop", {"started": str(started)}))
         await settled(started.exists, "it has begun")
         unwanted.cancel()
-        await settled(lambda: set(pids_of(pool)) != before, "it is replaced")
-        assert len(before & set(pids_of(pool))) == 1
+        # Its successor may be there before it is gone.
+        await settled(lambda: len(before & set(pids_of(pool))) == 1, "it is gone, and no other")
+        await settled(lambda: len(pids_of(pool)) == 2, "it is replaced")

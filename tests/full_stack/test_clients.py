@@ -216,6 +216,7 @@ def test_a_call_that_is_too_late_is_stopped() -> None:
             pids.append(pid)
 
         client.register_tool("ready", ready)
+        client.call("stack_programs", "process_id")  # the worker has the module now
         started = time.monotonic()
         with pytest.raises(TimeoutError):
             client.call("stack_programs", "block", ["ready"], timeout=0.5)

@@ -268,6 +268,7 @@ def test_an_answer_that_is_none_is_told() -> None:
 async def test_the_socket_of_a_killed_host_is_removed_by_the_next_pool(folder: Path) -> None:
     run_and_kill_host()
     (left,) = sockets_below(folder)
+    os.utime(left)
     assert sweep_sockets() == [], "who is so young may be about to listen"
     make_old(left)
     assert sweep_sockets(dry_run=True) == [left]

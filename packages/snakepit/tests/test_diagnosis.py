@@ -19,6 +19,7 @@ from snakepit import Heartbeat, Pool, PythonAdapter
 from snakepit.errors import ConfigurationError, WorkerHung, WorkerLost
 from snakepit.processes.vitals import read_vitals
 from snakepit.stats import WorkerInfo
+from snakepit.supervision import monitor
 from snakepit.testing import Gate
 
 WORKER = "supervised_worker:Worker"
@@ -176,8 +177,9 @@ async def test_stacks_of_an_unknown_worker_are_refused() -> None:
 
 
 async def test_16_the_stacks_of_a_deadlocked_worker_are_in_the_log(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(monitor, "_LAST_STACKS_PATIENCE", 10.0)
     async with new_pool(heartbeat=Heartbeat(interval=0.05, misses=3)) as pool:
         with Gate() as gate:
             await pool.execute("deadlock_at_gate", {"gate": gate.key})

@@ -18,7 +18,7 @@ from snakepit.calls import Call
 from snakepit.errors import CallTimeout, ConfigurationError, WorkerLost
 from snakepit.look_ahead import CommandTimes
 from snakepit.scheduler import Scheduler
-from snakepit.testing import FaultyAdapter, FrameProxy, FrameRule
+from snakepit.testing import FaultyAdapter, FrameProxy, FrameRule, Gate
 from snakepit.wakeups import WakeUps
 from snakepit.wire.frames import FrameDecoder, FrameType
 from snakepit.wire.messages import read_ids, value_frame
@@ -188,10 +188,11 @@ async def test_a_call_sent_ahead_ends_at_its_deadline_and_keeps_its_worker() -> 
     async with new_pool() as pool:
         await make_short(pool, "nap")
         before = await pool.execute("pid")
-        slow = asyncio.create_task(pool.execute("nap", {"seconds": 0.5}))
-        await until(lambda: pool.stats().running == 1, "the slow call is sent")
-        with pytest.raises(CallTimeout):
-            await pool.execute("nap", timeout=0.01)
+        with Gate() as gate:
+            slow = asyncio.create_task(pool.execute("nap", {"gate": gate.key}))
+            await until(lambda: pool.stats().running == 1, "the slow call is sent")
+            with pytest.raises(CallTimeout):
+                await pool.execute("nap", timeout=0.01)
         await slow
         assert await pool.execute("pid") == before
 

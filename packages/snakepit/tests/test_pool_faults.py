@@ -67,7 +67,7 @@ async def test_1_a_death_by_signal_fails_its_call_alone_and_names_the_signal(num
         assert error.signal == signal.Signals(number).name
         assert (error.phase, error.outcome, error.retryable) == ("call", Outcome.UNKNOWN, False)
         assert "last words" in str(error.details["last_output"])
-        assert elapsed < 1.0
+        assert elapsed < 5.0, "not only when the worker does not answer any more"
         assert await pool.execute("add", {"x": 1}) == 2
         await until_full(pool)
         assert_settled(pool)
@@ -316,7 +316,8 @@ async def test_14_a_late_call_frees_its_caller_at_once_and_its_slot_soon(command
         start = time.monotonic()
         with pytest.raises(CallTimeout) as caught:
             await pool.execute(command, timeout=0.1)
-        assert time.monotonic() - start < 1.0
+        assert pool.stats().stopping == 1, "its caller did not wait until it has stopped"
+        assert time.monotonic() - start < 5.0
         assert caught.value.limit == "total"
         assert caught.value.outcome is Outcome.UNKNOWN
         assert float(caught.value.ran_s or 0) >= 0.09

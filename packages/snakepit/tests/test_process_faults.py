@@ -113,7 +113,7 @@ async def test_9_a_keeper_that_dies_under_many_workers_costs_their_calls_and_not
         os.kill(keeper_of(pool), signal.SIGKILL)
         await until_full(pool, without=before)
         assert await pool.execute("pid") in pids_of(pool)
-        assert not any(map(alive, before))
+        await until(lambda: not any(map(alive, before)), "the old ones died with their parent")
         await until(lambda: not alive(daemon), "the next keeper ends what was left")
         await until_nothing_else_runs(pool)
 
@@ -142,7 +142,7 @@ async def test_9_a_frozen_keeper_is_replaced_when_it_is_needed(
         os.kill(next(iter(now)), signal.SIGKILL)
         await until_full(pool, without=now)
         assert await pool.execute("pid") not in now
-        assert not alive(keeper)
+        await until(lambda: not alive(keeper), "the frozen keeper is gone")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
@@ -161,7 +161,7 @@ async def test_9_a_template_that_is_lost_while_it_forks_answers_each_request_onc
         if number == signal.SIGKILL:
             os.kill(template, number)
         await until_full(pool, without=before)
-        assert not alive(template)
+        await until(lambda: not alive(template), "the lost template is gone")
         assert await pool.execute("pid") in pids_of(pool)
         await until_nothing_else_runs(pool)
 
@@ -269,4 +269,4 @@ async def test_8_a_daemon_of_a_living_worker_is_left_alone() -> None:
         os.kill(second, signal.SIGKILL)
         await until_full(pool, without={second})
         assert alive(daemon)
-    assert not alive(daemon)
+    await until(lambda: not alive(daemon), "it ends with its worker")

@@ -159,9 +159,9 @@ async def test_an_adapter_serves_one_pool_at_a_time() -> None:
 
 NO_WORKERS = {
     "exits": ["exited with 3", "no licence found"],
-    "says nothing": ["not ready within 1 s", "said nothing on its channel", "waiting for input"],
-    "greets and waits": ["not ready within 1 s", "has introduced itself"],
-    "prints its frames": ["not ready within 1 s", "said nothing on its channel"],
+    "says nothing": ["not ready within 3 s", "said nothing on its channel", "waiting for input"],
+    "greets and waits": ["not ready within 3 s", "has introduced itself"],
+    "prints its frames": ["not ready within 3 s", "said nothing on its channel"],
     "writes garbage": ["broke the protocol", "type 47"],
     "speaks version 2": ["speaks the protocol versions [2], this host [1]", "its library"],
     "has odd versions": ["speaks the protocol versions [[1]"],
@@ -170,8 +170,9 @@ NO_WORKERS = {
 
 @pytest.mark.parametrize("way", NO_WORKERS)
 async def test_what_is_wrong_with_a_program_is_told_by_its_name(way: str) -> None:
-    slow = "1 s" in NO_WORKERS[way][0]
-    pool = Pool(tiny(way), size=1, start_timeout=1.0 if slow else 30.0)
+    slow = "3 s" in NO_WORKERS[way][0]
+    # Long enough for an interpreter to start, and to say what it has to.
+    pool = Pool(tiny(way), size=1, start_timeout=3.0 if slow else 30.0)
     with pytest.raises(PoolStartFailed) as caught:
         async with pool:
             pass

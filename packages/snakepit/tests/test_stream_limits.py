@@ -52,23 +52,23 @@ async def test_75_a_stream_that_brings_no_item_for_too_long_is_stopped(
     items_before: int, concurrency: int, gates: list[str]
 ) -> None:
     async with new_pool(concurrency=concurrency) as pool:
-        stream = pool.execute_stream("after_gate", {"gates": gates}, idle_timeout=0.3, timeout=60)
+        stream = pool.execute_stream("after_gate", {"gates": gates}, idle_timeout=1.0, timeout=60)
         if items_before:
             _, item = await asyncio.gather(open_gate(gates[0]), anext(stream))
             assert item == "item"
-        with pytest.raises(CallTimeout, match=r"stream_idle limit of 0\.3 s") as caught:
+        with pytest.raises(CallTimeout, match=r"stream_idle limit of 1 s") as caught:
             await anext(stream)
         assert caught.value.limit == "stream_idle"
-        assert (caught.value.ran_s or 0) >= 0.3
+        assert (caught.value.ran_s or 0) >= 1.0
         assert caught.value.outcome is Outcome.UNKNOWN
         await until(lambda: pool.stats().timed_out == 1, "it is counted")
 
 
 async def test_75_the_time_between_two_steps_of_the_consumer_is_no_stall(gates: list[str]) -> None:
     async with new_pool(size=1) as pool:
-        stream = pool.execute_stream("after_gate", {"gates": gates}, idle_timeout=0.2)
+        stream = pool.execute_stream("after_gate", {"gates": gates}, idle_timeout=1.0)
         await asyncio.gather(open_gate(gates[0]), anext(stream))
-        await pause(0.5)  # and nothing comes meanwhile
+        await pause(1.5)  # and nothing comes meanwhile
         _, item = await asyncio.gather(open_gate(gates[1]), anext(stream))
         assert item == "item"
         assert await all_of(stream) == []

@@ -20,6 +20,7 @@ from supervised_worker import MIB
 from snakepit import CallOptions, Heartbeat, Pool, PythonAdapter, RecyclePolicy, WorkerSpec
 from snakepit.errors import CallTimeout, ConfigurationError, Outcome, WorkerHung
 from snakepit.processes.vitals import private_memory
+from snakepit.supervision.member import Standing
 from snakepit.testing import Gate
 
 WORKER = "supervised_worker:Worker"
@@ -105,11 +106,12 @@ async def test_22_what_a_running_call_holds_is_no_leak(tmp_path: Path) -> None:
     async with new_pool(size=1, recycle=RecyclePolicy(max_memory=1)) as pool:
         started, gate = tmp_path / "started", tmp_path / "gate"
         before = serving(pool)
+        (member,) = pool._workforce.members.values()
         running = asyncio.create_task(
             pool.execute("sleep_until", {"started": str(started), "gate": str(gate)})
         )
         await until(started.exists, "the call runs")
-        if serving(pool) == before:  # or the first look came before the call
+        if member.standing is Standing.SERVING:  # or the first look came before the call
             looks = pool._workforce.monitor
             first = looks.last_look
             await until(lambda: looks.last_look > first + 0.2, "it was looked at several times")

@@ -138,7 +138,7 @@ async def test_errors_are_told_by_their_kind_alone(observed: Observed) -> None:
         with pytest.raises(RemoteError):
             await pool.execute("fail")
         with pytest.raises(CallTimeout):
-            await pool.execute("wait", timeout=0.05)
+            await pool.execute("wait", timeout=1.0)  # long enough for it to begin
         await until(lambda: pool.stats().stopping == 0, "it has stopped")
         there = {span["name"]: span for span in await pool.execute("spans")}
     failed, late = observed.span("fail"), observed.span("wait")

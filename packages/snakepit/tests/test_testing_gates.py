@@ -65,6 +65,7 @@ def test_those_who_were_never_looked_at_go_on_too() -> None:
 async def test_a_gate_that_nobody_reaches_says_who_came() -> None:
     with Gate() as gate:
         task = asyncio.create_task(apass_gate(gate.key, "early"))
+        await gate.reached()
         with pytest.raises(TimeoutError, match=r"1 of 2 .*early"):
             await gate.reached(2, timeout=0.05)
         with pytest.raises(TimeoutError, match="1 of 2"):
