@@ -122,7 +122,7 @@ def help_of(program: str, *commands: str) -> str:
         env={"COLUMNS": "200", "TERM": "dumb", "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=50,
         check=False,
     )
     assert done.returncode == 0, f"{program} {' '.join(commands)} --help: {done.stderr}"

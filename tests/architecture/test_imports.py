@@ -60,7 +60,7 @@ def import_fresh(module: str, home: Path) -> dict[str, Any]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=50,
         check=False,
     )
     assert done.returncode == 0, done.stderr

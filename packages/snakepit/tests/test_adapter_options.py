@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("silent_on_stderr")
 @pytest.mark.parametrize("start", ["template", "spawn"])
 def test_workers_may_write_to_the_streams_of_their_host(start: str) -> None:
     done = subprocess.run(
-        [sys.executable, PROGRAM, start], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, PROGRAM, start], capture_output=True, text=True, timeout=50, check=True
     )
     assert done.stdout == "to stdout\nfrom a child\n"
     assert done.stderr == "to stderr\n"
@@ -33,7 +33,7 @@ def test_workers_may_write_to_the_streams_of_their_host(start: str) -> None:
 def test_a_stream_that_the_host_has_closed_is_not_shared(start: str) -> None:
     script = f"exec {sys.executable} {PROGRAM} {start} >&-"
     done = subprocess.run(
-        ["sh", "-c", script], capture_output=True, text=True, timeout=30, check=True
+        ["sh", "-c", script], capture_output=True, text=True, timeout=50, check=True
     )
     assert (done.stdout, done.stderr) == ("", "to stderr\n")
 

@@ -15,11 +15,13 @@ import pytest
 from node_programs import BROKEN, CONFORMANCE, needs_node
 
 from snakepit.errors import ConfigurationError
-from snakepit.testing.conformance import RULES, Verdict, check_worker
+from snakepit.testing.conformance import RULES, Report, Verdict, check_worker
 from snakepit.testing.conformance.chapters.starting import COMMANDS
 from snakepit.testing.conformance.chapters.values import KINDS, vectors_of
 from snakepit.testing.golden import GOLDEN_VECTORS
 
+# Each rule is checked with a process of its own, or several; on a busy machine all take minutes.
+pytestmark = pytest.mark.timeout(400)
 PYTHON = [sys.executable, "-c", "from snakepit.worker.main import main; main()"]
 ASYNC = "async_conformance_worker:AsyncWorker"
 GUIDE = Path(__file__).parents[3] / "docs/other-languages.md"
@@ -103,14 +105,24 @@ FAULTS: list[tuple[str, str, list[str]]] = [
 @needs_node
 @pytest.mark.parametrize(("fault", "group", "expected"), FAULTS, ids=[row[0] for row in FAULTS])
 def test_a_rule_that_is_broken_is_found(fault: str, group: str, expected: list[str]) -> None:
-    report = check_worker([*BROKEN, fault], rules=[group], patience=2.0)
+    report = check_with(fault, group, expected)
     assert report.broken == expected, report
 
 
 @needs_node
 def test_results_that_come_twice_are_found_by_whatever_rule_comes_next() -> None:
-    report = check_worker([*BROKEN, "results come twice"], rules=["call.result"], patience=2.0)
-    assert report.broken == ["call.result"]
+    report = check_with("results come twice", "call.result", ["call.result"])
+    assert report.broken == ["call.result"], report
+
+
+def check_with(fault: str, group: str, expected: list[str]) -> Report:
+    """Check a worker with a fault; some faults are that nothing comes, so without much patience.
+
+    With more of it if something else is found: a machine may be so busy that a worker is late.
+    """
+    command = [*BROKEN, fault]
+    report = check_worker(command, rules=[group], patience=2.0)
+    return report if report.broken == expected else check_worker(command, rules=[group])
 
 
 PROGRAMS = {

@@ -48,7 +48,7 @@ def test_the_librarys_own_tests_pass() -> None:
 
 
 def test_started_by_hand_it_says_who_starts_it() -> None:
-    done = subprocess.run(WORKER, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(WORKER, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 1
     assert "a pool starts this program" in done.stderr
 

@@ -137,7 +137,7 @@ def run_script(script: Path, text: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, script],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=50,
         env={**os.environ, "PYTHONPATH": str(script.parent)},
         check=False,
     )

@@ -234,7 +234,7 @@ def test_a_loop_that_ended_without_closing_leaves_nothing_once_another_pool_star
         [sys.executable, "-c", FORGETFUL],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=50,
         env=environment,
         check=False,
     )

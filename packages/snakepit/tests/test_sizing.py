@@ -196,7 +196,7 @@ def test_25_a_pool_in_a_control_group_with_a_quota_has_as_many_workers_as_that_a
         ended = subprocess.run(
             ["/bin/sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"',
              str(group), sys.executable, "-c", QUOTA],
-            capture_output=True, text=True, timeout=30, check=False,
+            capture_output=True, text=True, timeout=50, check=False,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
         )  # fmt: skip
     finally:

@@ -31,6 +31,7 @@ from snakepit.cli.output import plain
 from snakepit.cli.top import Watch
 from snakepit.control.folder import bind_socket
 from snakepit.processes.sweep import RunMark
+from snakepit.supervision import monitor
 from snakepit.worker.marks import RUN_VARIABLE
 
 WORKER = "pool_worker:Worker"
@@ -335,8 +336,9 @@ def test_without_a_pool_it_says_how_to_have_one(folder: Path) -> None:
 
 
 async def test_dump_prints_what_workers_do_and_goes_on_after_one_that_is_stopped(
-    folder: Path,
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(monitor, "_STACKS_PATIENCE", 0.3)
     async with watched_pool(size=2) as pool, held_call(pool):
         await pool.await_ready(20)
         stopped = next(each for each in pool.workers() if not each.in_flight)

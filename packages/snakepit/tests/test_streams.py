@@ -128,6 +128,7 @@ async def test_no_item_waits_for_the_next_one(then: str, prefix: str, concurrenc
         await stream.aclose()
 
 
+@pytest.mark.timeout(180)  # six hundred thousand items take a busy machine the better part of that
 async def test_42_a_thousand_streams_at_once() -> None:
     async with new_pool(size=2, concurrency=500, queue_limit=0) as pool:
         streams = [pool.execute_stream("acount", {"n": 100 + i}) for i in range(1000)]

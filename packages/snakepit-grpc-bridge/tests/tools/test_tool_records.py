@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from state_services import running_state
+from state_services import State, running_state
 
 from snakepit.testing import until
 from snakepit_grpc_bridge.errors import ToolExecutionFailed, ValidationFailed
@@ -72,6 +72,18 @@ async def test_what_is_done_with_variables_and_tools_is_logged_without_values(
     ]
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records are written down when a test says so, however long its calls take."""
+    monkeypatch.setattr(audit, "_PAUSE", 3600.0)
+
+
+def write_down(state: State) -> None:
+    """Have what was gathered written down now."""
+    state.tools._audit._full.set()
+
+
+@pytest.mark.usefixtures("unhurried")
 async def test_records_wait_for_a_storage_that_is_away(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -82,6 +94,7 @@ async def test_records_wait_for_a_storage_that_is_away(
             with contextlib.suppress(ToolExecutionFailed):
                 await state.tools.call("price", {"item": item}, "s")
         away = database.rename(tmp_path / "away.db")
+        write_down(state)
         await until(lambda: "2 records of calls of tools wait" in caplog.text, "nothing is written")
         away.rename(database)
         await state.tools.call("price", {"item": "apple"}, "s")
@@ -89,6 +102,7 @@ async def test_records_wait_for_a_storage_that_is_away(
         assert outcomes == ["ok", "tool_execution_failed", "ok"]
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_of_records_that_wait_the_oldest_are_lost(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,12 +115,14 @@ async def test_of_records_that_wait_the_oldest_are_lost(
         for _ in range(2):
             await state.tools.call("price", {"item": "apple"}, "s")
         away = database.rename(tmp_path / "away.db")
+        write_down(state)
         await until(lambda: "2 records of calls of tools wait" in caplog.text, "nothing is written")
         assert "1 are lost" in caplog.text
         away.rename(database)
         assert [record.tool for record in await state.tools.audit("s")] == ["price", "price"]
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_records_of_a_storage_that_stays_away_are_told_to_be_lost(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -81,6 +81,6 @@ def test_checking_by_a_description_needs_the_standard_library_alone() -> None:
         "print([m for m in sys.modules if m.startswith('snakepit_grpc_bridge') and 'service' in m])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=True
     )
     assert done.stdout == "[]\n[]\n"

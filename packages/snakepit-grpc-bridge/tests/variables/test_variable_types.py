@@ -427,6 +427,6 @@ def test_types_load_nothing_heavy_before_a_value_needs_it() -> None:
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
-        capture_output=True, text=True, check=True, timeout=30,
+        capture_output=True, text=True, check=True, timeout=50,
     )  # fmt: skip
     assert done.stdout.strip() == "[]"
