@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import inspect
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterator
@@ -258,18 +259,22 @@ async def test_a_program_that_ends_the_tasks_of_its_loop_ends_those_of_others(
         await waiting
 
 
+def crossing_to(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> Crossing[None]:
+    return Crossing(loop.call_soon_threadsafe, work, concurrent.futures.Future(), "pool")
+
+
 async def test_what_could_not_begin_is_told_and_closed() -> None:
     closed = asyncio.new_event_loop()
     closed.close()
     work = asyncio.sleep(0)
     with pytest.raises(PoolClosed, match="has stopped"):
-        Crossing(closed, work, "pool").begin()
+        crossing_to(closed, work).begin()
     assert inspect.getcoroutinestate(work) == inspect.CORO_CLOSED
 
 
 async def test_what_its_loop_never_came_to_is_closed_with_the_loop() -> None:
     loop, work = asyncio.new_event_loop(), asyncio.sleep(0)
-    crossing = Crossing(loop, work, "pool")
+    crossing = crossing_to(loop, work)
     crossing.begin()
     loop.close()
     crossing.give_up()

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import os
 import signal
 import threading
+import time
+from typing import Any
 
 import pytest
 
@@ -92,7 +95,8 @@ async def test_a_call_cancelled_before_it_began_never_runs() -> None:
     async def work() -> None:
         began.append(True)
 
-    crossing = Crossing(asyncio.get_running_loop(), work(), "client")
+    call = asyncio.get_running_loop().call_soon_threadsafe
+    crossing = Crossing(call, work(), concurrent.futures.Future(), "client")
     crossing.give_up()
     crossing.begin()
     for _ in range(3):
@@ -117,6 +121,84 @@ def test_stopping_frees_who_waits(loop: LoopThread) -> None:
 
     with pytest.raises(PoolClosed, match="closed while this call ran"):
         loop.run(stop_then_block())
+
+
+def test_a_call_that_comes_when_the_loop_has_begun_to_stop_is_told(loop: LoopThread) -> None:
+    outcomes: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            loop.run(forty_two())
+        except PoolClosed as error:
+            outcomes.append(error)
+
+    caller = threading.Thread(target=call)
+
+    def be_called() -> None:
+        caller.start()
+        while not loop._arrivals:
+            time.sleep(0)
+
+    async def stop_and_be_called() -> None:
+        loop.stop()
+        await asyncio.sleep(0)
+        be_called()  # in the loop's last turn, so that it hears of nobody any more
+
+    loop.run(stop_and_be_called())
+    caller.join(10)
+    assert len(outcomes) == 1
+
+
+def test_a_call_that_comes_while_the_loop_ends_its_tasks_is_told(loop: LoopThread) -> None:
+    ending, told = threading.Event(), threading.Event()
+
+    async def end_slowly() -> None:
+        loop.stop()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            assert told.wait(10)
+
+    def call() -> None:
+        assert ending.wait(10)
+        with pytest.raises(PoolClosed, match="has stopped"):
+            loop.run(forty_two())
+        told.set()
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    with pytest.raises(PoolClosed):
+        loop.run(end_slowly())
+    caller.join(10)
+    assert told.is_set()
+
+
+def test_a_callback_that_fails_is_told_and_keeps_none_from_being_called(loop: LoopThread) -> None:
+    failures: list[dict[str, Any]] = []
+    loop._loop.set_exception_handler(lambda _, context: failures.append(context))
+    called = threading.Event()
+
+    async def have_them_come_together() -> None:
+        loop.call_soon(lambda: 1 / 0)
+        loop.call_soon(called.set)
+
+    loop.run(have_them_come_together())
+    assert called.wait(10)
+    assert [type(failure["exception"]) for failure in failures] == [ZeroDivisionError]
+
+
+def test_many_threads_at_once_each_have_their_own_result(loop: LoopThread) -> None:
+    async def echo(number: int) -> int:
+        await asyncio.sleep(0)
+        return number
+
+    def calls(first: int) -> list[int]:
+        return [loop.run(echo(number)) for number in range(first, first + 200)]
+
+    with concurrent.futures.ThreadPoolExecutor(16) as threads:
+        found = list(threads.map(calls, range(0, 3200, 200)))
+    assert [number for each in found for number in each] == list(range(3200))
 
 
 def test_a_stopped_loop_refuses_calls(loop: LoopThread) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-from collections.abc import AsyncGenerator, Coroutine
-from typing import Any, Final, Generic, TypeVar
+import contextvars
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from snakepit.errors import Outcome, PoolClosed
 
 T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 # Seconds. A loop tells nobody that it has stopped, so who waits for one looks at it so often.
 _LOOK_EVERY: Final = 0.25
 _END: Final = object()
@@ -32,23 +34,40 @@ class CalledElsewhere(Exception):
         self.options: dict[str, Any] = {}
 
 
-class Crossing(Generic[T]):
-    """One coroutine on its way to its loop; all but ``result``, ``begin`` and ``give_up`` is
-    touched on the loop's thread.
+class Result(Protocol[T_contra]):
+    """Where the end of a crossing is put; a future of ``concurrent.futures`` is one."""
 
-    It runs in the context of whoever begins it, so that a call made by a host function is known as
+    def set_result(self, result: T_contra) -> None: ...
+
+    def set_exception(self, exception: BaseException) -> None: ...
+
+
+class Crossing(Generic[T]):
+    """One coroutine on its way to its loop, and its end on the way back; all but ``begin`` and
+    ``give_up`` is for the loop's thread.
+
+    It runs in the context of whoever makes this, so that a call made by a host function is known as
     a part of the call that it serves.
+
+    Args:
+        call: has the loop call something soon; raises RuntimeError when that is closed.
+        work: the coroutine.
+        result: told how it ended.
+        owner: what the loop's owner is called in errors.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], owner: str
+        self,
+        call: Callable[[Callable[[], object]], object],
+        work: Coroutine[Any, Any, T],
+        result: Result[T],
+        owner: str,
     ) -> None:
-        self.result: concurrent.futures.Future[T] = concurrent.futures.Future()
-        # Whoever waits for it may go away, but not end it: the loop does.
-        self.result.set_running_or_notify_cancel()
-        self._loop = loop
+        self._call = call
         self._work = work
+        self._result = result
         self._owner = owner
+        self._context = contextvars.copy_context()
         self._task: asyncio.Task[T] | None = None
         self._cancelled = False
 
@@ -59,7 +78,7 @@ class Crossing(Generic[T]):
             PoolClosed: the loop is closed.
         """
         try:
-            self._loop.call_soon_threadsafe(self._start)
+            self._call(self._start)
         except RuntimeError:
             self._work.close()
             raise loop_stopped(self._owner) from None
@@ -67,14 +86,15 @@ class Crossing(Generic[T]):
     def give_up(self) -> None:
         """Nobody waits for it any more."""
         try:
-            self._loop.call_soon_threadsafe(self._cancel)
+            self._call(self._cancel)
         except RuntimeError:  # closed: it runs nothing any more
             if self._task is None:
                 self._work.close()
 
     def _start(self) -> None:
         if not self._cancelled:
-            self._task = self._loop.create_task(self._work)
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._work, context=self._context)
             self._task.add_done_callback(self._ended)
 
     def _cancel(self) -> None:
@@ -92,9 +112,9 @@ class Crossing(Generic[T]):
         else:
             error = task.exception()
         if error is None:
-            self.result.set_result(task.result())
+            self._result.set_result(task.result())
         else:
-            self.result.set_exception(error)
+            self._result.set_exception(error)
 
 
 async def run_there(home: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
@@ -104,13 +124,16 @@ async def run_there(home: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T
     Raises:
         PoolClosed: the loop has stopped, or does so meanwhile.
     """
-    crossing = Crossing(home, work, "pool")
-    result = asyncio.wrap_future(crossing.result)
+    there: concurrent.futures.Future[T] = concurrent.futures.Future()
+    # Whoever waits for it may go away, but not end it: the loop does.
+    there.set_running_or_notify_cancel()
+    crossing = Crossing(home.call_soon_threadsafe, work, there, "pool")
+    result = asyncio.wrap_future(there)
     try:
         crossing.begin()
         while not result.done():
             await asyncio.wait([result], timeout=_LOOK_EVERY)
-            if not home.is_running() and not crossing.result.done():
+            if not home.is_running() and not there.done():
                 raise loop_stopped("pool")
         return result.result()
     finally:
