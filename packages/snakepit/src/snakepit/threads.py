@@ -1,8 +1,12 @@
 """Blocking functions and generators in event loops.
 
-Each call has a thread of its own: with a limited number, a few blocked functions would starve all
-others, and functions that call each other through a pool would wait for one another's threads. They
-are daemons, so that a function that never returns doesn't keep the program from ending.
+Each call has a thread of its own while it runs: with a limited number, a few blocked functions
+would starve all others, and functions that call each other through a pool would wait for one
+another's threads. They are daemons, so that a function that never returns doesn't keep the program
+from ending.
+
+A thread that is through waits a moment for the next function, since to start one takes several
+times as long as the way to one and back.
 """
 
 from __future__ import annotations
@@ -10,17 +14,21 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 import threading
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Final
 
 logger = logging.getLogger("snakepit")
 _END = object()
+# Seconds that a thread waits for more: so short that nobody has to wait for it to be gone.
+_IDLE: Final = 0.05
 
 
 async def call_in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Run a blocking function in a new thread, with the context of the caller.
+    """Run a blocking function in a thread that nobody else uses, with the context of the caller.
 
     When the caller is cancelled the thread goes on; its result is dropped.
     """
@@ -41,7 +49,7 @@ async def call_in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any
         else:
             _report(loop, _succeed, future, result)
 
-    threading.Thread(target=work, name="snakepit-host-function", daemon=True).start()
+    start_thread(work)
     return await future
 
 
@@ -54,12 +62,7 @@ async def iterate_in_thread(generator: Generator[Any]) -> AsyncGenerator[Any]:
     loop = asyncio.get_running_loop()
     wanted: SimpleQueue[asyncio.Future[Any] | None] = SimpleQueue()
     context = contextvars.copy_context()
-    threading.Thread(
-        target=context.run,
-        args=(_take_steps, generator, wanted, loop),
-        name="snakepit-host-function",
-        daemon=True,
-    ).start()
+    start_thread(lambda: context.run(_take_steps, generator, wanted, loop))
     try:
         while True:
             step: asyncio.Future[Any] = loop.create_future()
@@ -114,9 +117,54 @@ class WorkThread:
 
 
 def start_thread(work: Callable[[], None]) -> None:
-    """Run ``work``, which raises nothing, in a thread of its own."""
-    threading.Thread(target=work, name="snakepit-call", daemon=True).start()
+    """Run ``work``, which raises nothing, in a thread that nobody else uses.
 
+    Raises:
+        RuntimeError: the system gives no more threads.
+    """
+    try:
+        thread = _idle.pop()
+    except IndexError:
+        _Reused(work)
+    else:
+        thread.give(work)
+
+
+class _Reused:
+    """A thread that goes on with the next work, if that comes soon."""
+
+    __slots__ = ("_given", "_work")
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work: Callable[[], None] | None = work
+        self._given = threading.Lock()
+        self._given.acquire()
+        threading.Thread(target=self._run, name="snakepit-function", daemon=True).start()
+
+    def give(self, work: Callable[[], None]) -> None:
+        """For whoever has taken it from those that are idle."""
+        self._work = work
+        self._given.release()
+
+    def _run(self) -> None:
+        while work := self._work:
+            work()
+            work = self._work = None  # its result is not to be kept while there is nothing to do
+            _idle.append(self)
+            if not self._given.acquire(timeout=_IDLE):
+                self._leave()
+
+    def _leave(self) -> None:
+        """Be idle no more; if it was taken in this moment, wait for what it is given."""
+        try:
+            _idle.remove(self)
+        except ValueError:
+            self._given.acquire()
+
+
+_idle: deque[_Reused] = deque()
+# A forked child has no threads but its own.
+os.register_at_fork(after_in_child=_idle.clear)
 
 Ended = tuple[Any, BaseException | None]
 """How a function has ended: its result, or what it raised."""
