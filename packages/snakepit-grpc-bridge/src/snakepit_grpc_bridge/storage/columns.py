@@ -7,15 +7,18 @@ refused, or changed, by a database later.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from operator import itemgetter
 from typing import Any, Final, Union, get_args, get_origin
 
 from snakepit.errors import ConfigurationError
 from snakepit_grpc_bridge.errors import ValidationFailed
 
-__all__ = ["MAX_ORDER_BYTES", "Column", "Kind", "column_of", "is_plain"]
+__all__ = ["MAX_ORDER_BYTES", "Column", "Kind", "Values", "column_of", "plain_check"]
+
+Values = tuple[Any, ...]
 
 #: UTF-8 bytes of the text (and bytes) in one entry of a key or index; PostgreSQL takes 2704 in all.
 MAX_ORDER_BYTES: Final = 2000
@@ -91,27 +94,43 @@ class Column:
             )
 
 
-def is_plain(values: Iterable[Any]) -> bool:
-    """Say whether any column takes these values, if only it is of their types.
+def plain_check(types: Sequence[type]) -> Callable[[Values], bool]:
+    """Return a function that says whether any column takes values of these types.
 
     A quick look, which settles nearly all rows. False says nothing; ask each column.
     """
-    size = 0
-    for value in values:
-        kind = type(value)
-        if kind is str:
-            if not value.isascii() or "\0" in value:
+    texts, integers, floats, data = (_picker(types, each) for each in (str, int, float, bytes))
+
+    def is_plain(values: Values) -> bool:
+        text = "".join(texts(values))
+        size = len(text)
+        if data is not _nothing:
+            size += sum(map(len, data(values)))
+        if size > MAX_ORDER_BYTES or not text.isascii() or "\0" in text:
+            return False
+        if integers is not _nothing:
+            found = integers(values)
+            if min(found) < _LEAST or max(found) > _MOST:
                 return False
-            size += len(value)
-        elif kind is int:
-            if not _LEAST <= value <= _MOST:
-                return False
-        elif kind is float:
-            if value != value:
-                return False
-        elif kind is bytes:
-            size += len(value)
-    return size <= MAX_ORDER_BYTES
+        # It is no number if one of them is none.
+        return floats is _nothing or (total := sum(floats(values))) == total
+
+    return is_plain
+
+
+def _picker(types: Sequence[type], wanted: type) -> Callable[[Values], Values]:
+    """Return a function that picks the values of one of the types."""
+    places = [place for place, each in enumerate(types) if each is wanted]
+    if not places:
+        return _nothing
+    if len(places) > 1:
+        return itemgetter(*places)
+    only = slice(places[0], places[0] + 1)
+    return itemgetter(only)
+
+
+def _nothing(_: Values) -> Values:
+    return ()
 
 
 def column_of(table: str, name: str, annotation: object, *, value: bool, ordered: bool) -> Column:

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar
 
 from snakepit.errors import ConfigurationError
 from snakepit_grpc_bridge.errors import StorageUnavailable
-from snakepit_grpc_bridge.storage.tables import Span, Table, Values
+from snakepit_grpc_bridge.storage.columns import Values
+from snakepit_grpc_bridge.storage.tables import Span, Table
 
 __all__ = ["Change", "FaultPoint", "Listener", "ReadTransaction", "Storage", "Transaction"]
 

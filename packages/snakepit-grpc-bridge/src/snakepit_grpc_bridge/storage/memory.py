@@ -10,6 +10,7 @@ from sortedcontainers import SortedList
 
 from snakepit import forks
 from snakepit.errors import ConfigurationError
+from snakepit_grpc_bridge.storage.columns import Values
 from snakepit_grpc_bridge.storage.interface import (
     Change,
     ReadTransaction,
@@ -21,7 +22,7 @@ from snakepit_grpc_bridge.storage.interface import (
     unknown_table,
 )
 from snakepit_grpc_bridge.storage.schema import Schema
-from snakepit_grpc_bridge.storage.tables import Order, Span, Table, Values
+from snakepit_grpc_bridge.storage.tables import Order, Span, Table
 
 __all__ = ["MemoryStorage"]
 

@@ -15,8 +15,9 @@ from snakepit_grpc_bridge.storage.columns import (
     MAX_ORDER_BYTES,
     Column,
     Kind,
+    Values,
     column_of,
-    is_plain,
+    plain_check,
 )
 
 __all__ = ["Order", "Span", "Table"]
@@ -26,7 +27,6 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
 _RESERVED: Final = frozenset({"schema_version", "commits"})
 
 Row = TypeVar("Row")
-Values = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,10 +107,11 @@ class Table(Generic[Row]):
             self.orders[index] = self._order(index, [*columns, *rest])
         #: Of its parts, in order.
         self.key_types = tuple(self._by_name[name].type for name in self.key)
+        self._key_is_plain = plain_check(self.key_types)
         self._plain = [column for column in self.columns if column.kind is not Kind.VALUE]
         self._read_plain = _reader([column.name for column in self._plain])
-        # The types that such columns had in rows that were found right: a few combinations.
-        self._shapes: set[tuple[type, ...]] = set()
+        # By the types that such columns had in rows that were found right: a few combinations.
+        self._plain_checks: dict[tuple[type, ...], Callable[[Values], bool]] = {}
 
     def __repr__(self) -> str:
         return f"<Table {self.name}>"
@@ -132,12 +133,13 @@ class Table(Generic[Row]):
             )
         plain = self._read_plain(row)
         shape = tuple(map(type, plain))
-        if shape not in self._shapes or not is_plain(plain):
+        is_plain = self._plain_checks.get(shape)
+        if is_plain is None or not is_plain(plain):
             for column, value in zip(self._plain, plain, strict=True):
                 column.check(value)
             self._check_size(row)
-            self._shapes.add(shape)
-        return self.read(row)
+            self._plain_checks[shape] = is_plain or plain_check(shape)
+        return plain if len(plain) == len(self.columns) else self.read(row)
 
     def checked_key(self, key: Values) -> Values:
         """Return a key as it was given.
@@ -145,7 +147,7 @@ class Table(Generic[Row]):
         Raises:
             ValidationFailed: it has too few or too many parts, or a part that no row can have.
         """
-        if tuple(map(type, key)) != self.key_types or not is_plain(key):
+        if tuple(map(type, key)) != self.key_types or not self._key_is_plain(key):
             if len(key) != len(self.key):
                 raise ValidationFailed(
                     f"a key of table {self.name!r} has the parts {', '.join(self.key)}; "

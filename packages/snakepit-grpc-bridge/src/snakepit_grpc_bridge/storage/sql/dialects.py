@@ -77,7 +77,7 @@ def _value_decoder(column: Column) -> Convert:
 
 def _float_to_sqlite(value: float | None) -> float | str | None:
     # SQLite turns NaN into NULL. As text it stands after all numbers, as PostgreSQL has it.
-    return "NaN" if value is not None and math.isnan(value) else value
+    return "NaN" if value != value else value
 
 
 def _float_from_sqlite(value: float | str | None) -> float | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
+from struct import Struct
 from typing import Final
 
 __all__ = ["Identity", "identity_reader"]
@@ -20,17 +21,9 @@ _AT_FDCWD: Final = -100
 _STATX_INO: Final = 0x100
 
 
-class _Statx(ctypes.Structure):
-    """The kernel's answer: the same on all processors."""
-
-    _fields_ = (
-        ("_before_number", ctypes.c_byte * 32),
-        ("number", ctypes.c_uint64),
-        ("_before_device", ctypes.c_byte * 96),
-        ("major", ctypes.c_uint32),
-        ("minor", ctypes.c_uint32),
-        ("_rest", ctypes.c_byte * 112),
-    )
+#: Of the kernel's answer, which is the same on all processors: number, and the device's two.
+_ANSWER: Final = Struct("=32x Q 96x I I 112x")
+_Buffer = ctypes.c_char * _ANSWER.size
 
 
 def identity_reader() -> Callable[[bytes], Identity | None]:
@@ -40,10 +33,11 @@ def identity_reader() -> Callable[[bytes], Identity | None]:
         return _by_stat
 
     def by_statx(path: bytes) -> Identity | None:
-        found = _Statx()
-        if statx(_AT_FDCWD, path, 0, _STATX_INO, ctypes.byref(found)) != 0:
+        answer = _Buffer()
+        if statx(_AT_FDCWD, path, 0, _STATX_INO, answer) != 0:
             return _by_stat(path)  # an old kernel, or a container that forbids the call
-        return found.major, found.minor, found.number
+        number, major, minor = _ANSWER.unpack(answer)
+        return major, minor, number
 
     return by_statx
 

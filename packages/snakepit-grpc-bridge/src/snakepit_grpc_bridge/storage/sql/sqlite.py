@@ -18,7 +18,7 @@ from snakepit_grpc_bridge.errors import (
     StorageUnavailable,
     ValidationFailed,
 )
-from snakepit_grpc_bridge.storage.interface import Change, FaultPoint, Storage
+from snakepit_grpc_bridge.storage.interface import FaultPoint, Storage
 from snakepit_grpc_bridge.storage.schema import Schema
 from snakepit_grpc_bridge.storage.sql.dialects import SQLITE
 from snakepit_grpc_bridge.storage.sql.engine import (
@@ -169,12 +169,12 @@ class SqliteWriter(_SqliteEngine):
         self._number = 0
 
     def run(self, jobs: list[Job]) -> None:
+        transactions: list[Job] = []
         for job in jobs:
-            if job.kind is JobKind.PREPARE:
-                self._alone(job, self._prepare)
-            elif job.kind is JobKind.VERSION:
-                self._alone(job, self._version)
-        transactions = [job for job in jobs if job.kind is JobKind.TRANSACT]
+            if job.kind is JobKind.TRANSACT:
+                transactions.append(job)
+            else:
+                self._alone(job, self._prepare if job.kind is JobKind.PREPARE else self._version)
         if transactions:
             self._transact(transactions)
             self.common.fault_point(FaultPoint.BEFORE_REPLY)
@@ -213,36 +213,34 @@ class SqliteWriter(_SqliteEngine):
         self.common.fault_point(FaultPoint.BEFORE_BEGIN)
         connection.execute("BEGIN IMMEDIATE")
         if len(jobs) == 1:
-            changes = [self._work(jobs[0], connection)]
+            self._work(jobs[0], connection)
         else:
-            changes = [self._work_of_several(job, connection) for job in jobs]
+            for job in jobs:
+                self._work_of_several(job, connection)
         self._place.check_with_log()
-        if not any(changes):
-            return
-        self.common.fault_point(FaultPoint.BEFORE_COMMIT)
-        connection.execute("COMMIT")
-        self.common.fault_point(FaultPoint.AFTER_COMMIT)
-        for job, changed in zip(jobs, changes, strict=True):
-            job.changes = changed
+        if any(job.changes for job in jobs):
+            self.common.fault_point(FaultPoint.BEFORE_COMMIT)
+            connection.execute("COMMIT")
+            self.common.fault_point(FaultPoint.AFTER_COMMIT)
 
-    def _work_of_several(self, job: Job, connection: sqlite3.Connection) -> list[Change]:
+    def _work_of_several(self, job: Job, connection: sqlite3.Connection) -> None:
         connection.execute("SAVEPOINT of_one")
-        changes = self._work(job, connection)
+        self._work(job, connection)
         if job.error is not None:
             connection.execute("ROLLBACK TO of_one")
         connection.execute("RELEASE of_one")
-        return changes
 
-    def _work(self, job: Job, connection: sqlite3.Connection) -> list[Change]:
-        """Run the work of a job; return what it has changed, nothing if it raised."""
+    def _work(self, job: Job, connection: sqlite3.Connection) -> None:
+        """Run the work of a job; note what it has changed, nothing if it raised."""
         tx = SqlTransaction(connection.execute, self.common.tables, self.common.fault_point)
         job.value = job.error = None
+        job.changes = []
         try:
             job.value = call_work(job, tx)
         except WorkFailed as failed:
             job.error = failed.error
-            return []
-        return tx.changes
+        else:
+            job.changes = tx.changes
 
 
 def sqlite_storage(

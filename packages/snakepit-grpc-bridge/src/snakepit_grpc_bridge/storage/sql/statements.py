@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ColumnElement
 
+from snakepit_grpc_bridge.storage.columns import Values
 from snakepit_grpc_bridge.storage.sql.dialects import Convert, Dialect
-from snakepit_grpc_bridge.storage.tables import Span, Table, Values
+from snakepit_grpc_bridge.storage.tables import Span, Table
 
 __all__ = ["TableStatements"]
 
