@@ -264,6 +264,7 @@ class CallTimeout(CallError, TimeoutError):
 
     ``limit`` is the limit that fired: "queue" (waiting for a worker), "run" (in the worker),
     "total" (the call's whole budget) or "stream_idle" (too long between two items of a stream).
+    Host functions may raise it for limits that they name themselves.
     """
 
     code = "call_timeout"
@@ -285,8 +286,8 @@ class CallTimeout(CallError, TimeoutError):
         )  # fmt: skip
 
     @property
-    def limit(self) -> LimitName | None:
-        """Which limit fired."""
+    def limit(self) -> str | None:
+        """Which limit fired: a LimitName, or one that a host function has named."""
         return self.details.get("limit")
 
     @property
