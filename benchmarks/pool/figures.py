@@ -16,6 +16,7 @@ VARIANTS: Final = {
     "asyncio_echo": ("limit", "asyncio_echo"),
     "snakepit_no_spin": ("snakepit", "no_spin"),
     "snakepit_no_look_ahead": ("snakepit", "no_look_ahead"),
+    "snakepit_thread": ("snakepit", "thread"),
     "snakepit_handler": ("snakepit", "handler"),
     "snakepit_opentelemetry": ("snakepit", "opentelemetry"),
     "snakepit_connection": ("snakepit", "connection"),

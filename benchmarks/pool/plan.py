@@ -24,7 +24,8 @@ _CALLS: Final[_Turns] = (
     (
         "latency",
         (
-            *("limit", "asyncio_echo", *OURS, *_LISTENED, "snakepit_connection", _OUR_EXECUTOR),
+            *("limit", "asyncio_echo", *OURS, *_LISTENED, "snakepit_connection"),
+            *(_OUR_EXECUTOR, "snakepit_thread"),
             *_LIGHT_PEERS,
         ),
     ),

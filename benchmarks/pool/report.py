@@ -35,6 +35,7 @@ _TITLES: Final = {
     "opentelemetry": "snakepit, no spinning, OpenTelemetry",
     "connection": "snakepit, one worker without a pool",
     "executor": "snakepit.ProcessPoolExecutor",
+    "thread": "snakepit, without an event loop",
     "preloaded": "ppe, fork server with DSPy",
 }
 

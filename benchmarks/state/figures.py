@@ -27,6 +27,7 @@ _RATIOS: Final = (
     _Ratio("a kept read in a worker, over a local call", "cached_read_us", "local_call_us"),
     _Ratio("any other read in a worker, over a bare call", "uncached_read_us", "call_us", 1.5),
     _Ratio("a tool of the host, over a bare call", "host_tool_us", "call_us", 1.3),
+    _Ratio("one that is a plain function, over a bare call", "blocking_host_tool_us", "call_us"),
     _Ratio("a bare function of the host, over a bare call", "host_call_us", "call_us"),
     _Ratio("that read, over a bare function of the host", "uncached_read_us", "host_call_us"),
     _Ratio("a tool of the host, over a bare function of it", "host_tool_us", "host_call_us"),

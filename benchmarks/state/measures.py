@@ -19,7 +19,10 @@ from snakepit_grpc_bridge.tools.records import TOOL_CALLS, ToolCallRow
 __all__ = ["Measures", "opened"]
 
 _LIMITS: Final = {"min": 0.0, "max": 1.0}
-_PROGRAMS: Final = ("local_call", "cached_read", "uncached_read", "host_call", "host_tool")
+_PROGRAMS: Final = (
+    *("local_call", "cached_read", "uncached_read", "host_call", "host_tool"),
+    "blocking_host_tool",
+)
 _SESSION: Final = "measured"
 
 
@@ -54,11 +57,13 @@ class Measures:
 
     async def _durable_round(self, seconds: float) -> dict[str, float]:
         write: Any = partial(self._durable.variables.set, _SESSION, "limited", 0.5)
+        inserts = await _by_turns(self._bare.insert, self._insert, seconds)
+        writes = await _by_turns(self._bare.write, write, seconds)
         return {
-            "bare_insert": per_call(self._bare.insert, seconds),
-            "durable_insert": await _per_await(self._insert, seconds),
-            "bare_write": per_call(self._bare.write, seconds),
-            "durable_set": await _per_await(write, seconds),
+            "bare_insert": inserts[0],
+            "durable_insert": inserts[1],
+            "bare_write": writes[0],
+            "durable_set": writes[1],
         }
 
     def _get(self) -> Any:
@@ -96,12 +101,37 @@ async def opened(folder: Path, mode: str) -> AsyncIterator[Measures]:
             _SESSION, "expiring", "float", 0.5, constraints=_LIMITS, ttl=3600
         )
         await host.tools.register("echo", _echo)
+        await host.tools.register("blocking_echo", _blocking_echo)
         place()
         yield Measures(host, durable, bare)
 
 
 async def _echo(data: float) -> float:
     return data
+
+
+def _blocking_echo(data: float) -> float:
+    return data
+
+
+async def _by_turns(
+    bare: Callable[[], object], ours: Callable[[], Awaitable[object]], seconds: float
+) -> tuple[float, float]:
+    """The medians of what the two take, one after the other: a disk is slow for a while, and then
+    fast for a while.
+    """
+    taken: tuple[list[float], list[float]] = ([], [])
+    now = time.perf_counter()
+    end = now + 2 * seconds
+    while now < end:
+        start = now
+        bare()
+        between = time.perf_counter()
+        await ours()
+        now = time.perf_counter()
+        taken[0].append(between - start)
+        taken[1].append(now - between)
+    return statistics.median(taken[0]), statistics.median(taken[1])
 
 
 async def _per_await(function: Callable[[], Awaitable[object]], seconds: float) -> float:

@@ -9,7 +9,15 @@ from collections.abc import Callable
 import snakepit
 from snakepit_grpc_bridge.worker import call_tool, get_variable
 
-__all__ = ["cached_read", "host_call", "host_tool", "local_call", "per_call", "uncached_read"]
+__all__ = [
+    "blocking_host_tool",
+    "cached_read",
+    "host_call",
+    "host_tool",
+    "local_call",
+    "per_call",
+    "uncached_read",
+]
 
 #: Calls between two looks at the clock, where one takes less than a microsecond or so.
 _MANY = 200
@@ -59,3 +67,8 @@ def host_call(seconds: float) -> float:
 def host_tool(seconds: float) -> float:
     """A tool that does the same."""
     return per_call(lambda: call_tool("echo", data=0.5), seconds)
+
+
+def blocking_host_tool(seconds: float) -> float:
+    """That, as a plain function, which gets a thread."""
+    return per_call(lambda: call_tool("blocking_echo", data=0.5), seconds)

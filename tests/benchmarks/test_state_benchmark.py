@@ -17,7 +17,7 @@ ROUND = {
     f"{name}_us": 1.0
     for name in (
         *("get", "dict_get", "set", "dict_set", "cached_read", "local_call"),
-        *("uncached_read", "call", "host_tool", "host_call"),
+        *("uncached_read", "call", "host_tool", "blocking_host_tool", "host_call"),
         *("durable_insert", "bare_insert", "durable_set", "bare_write"),
     )
 }

@@ -17,6 +17,7 @@ CONTENDERS: Final[dict[str, tuple[str, dict[str, object]]]] = {
     "snakepit": ("snakepit_pool:SnakepitContender", {}),
     "snakepit_no_spin": ("snakepit_pool:SnakepitContender", {"spin": 0}),
     "snakepit_no_look_ahead": ("snakepit_pool:SnakepitContender", {"look_ahead": 0}),
+    "snakepit_thread": ("snakepit_pool:ThreadContender", {}),
     "snakepit_handler": ("snakepit_listened:HandlerContender", {"spin": 0}),
     "snakepit_opentelemetry": ("snakepit_listened:OpenTelemetryContender", {"spin": 0}),
     "snakepit_connection": ("snakepit_pool:ConnectionContender", {}),

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from benchmarks.pool.contenders.base import AsyncPool, Contender, Setup
+from benchmarks.pool.contenders.base import AsyncPool, BlockingPool, Contender, Setup
 from snakepit import Pool, PythonAdapter
 from snakepit.adapter import CallOptions, WorkerSpec
+from snakepit.loop_thread import LoopThread
 
 _WORKERS = "benchmarks.pool.contenders.snakepit_worker"
 _ARGUMENT = {
@@ -39,6 +40,33 @@ class SnakepitContender(Contender):
         while pool.stats().ready < setup.size:  # noqa: ASYNC110  # there is no event for it
             await asyncio.sleep(_POLL)
         return SnakepitPool(pool)
+
+
+class ThreadContender(Contender):
+    """The pool in a program that has no event loop, and so calls it in a thread that has one."""
+
+    async def open(self, setup: Setup) -> ThreadPool:
+        thread = LoopThread("benchmark", owner="pool")
+        opened = thread.run(SnakepitContender().open(setup))
+        return ThreadPool(thread, opened)
+
+
+class ThreadPool(BlockingPool):
+    """Each call waits for its result."""
+
+    def __init__(self, thread: LoopThread, pool: SnakepitPool) -> None:
+        self._thread = thread
+        self._pool = pool
+
+    def submit(self, command: str, argument: Any) -> Any:
+        return self._pool.call(command, argument)
+
+    def result(self, handle: Any) -> Any:
+        return self._thread.run(handle)
+
+    async def close(self) -> None:
+        self._thread.run(self._pool.close())
+        self._thread.stop()
 
 
 class SnakepitPool(AsyncPool):
