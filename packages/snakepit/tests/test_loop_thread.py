@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
 import os
 import signal
 import threading
 import time
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import pytest
@@ -112,6 +114,105 @@ def test_a_call_from_the_loop_itself_is_refused_instead_of_waiting_for_ever(
 
     with pytest.raises(ConfigurationError, match="would wait for itself"):
         loop.run(nested())
+
+
+async def numbers(ended: list[str]) -> AsyncGenerator[int]:
+    try:
+        for number in range(3):
+            yield number
+    finally:
+        ended.append(threading.current_thread().name)
+
+
+def test_what_is_no_coroutine_is_refused_instead_of_waited_for_for_ever(loop: LoopThread) -> None:
+    with pytest.raises(ConfigurationError, match=r"not a stream \(async_generator\).*iterate"):
+        loop.run(numbers([]))  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"not int; call\(\)"):
+        loop.run(42)  # type: ignore[arg-type]
+
+
+def test_a_plain_function_is_called_on_the_loop(loop: LoopThread) -> None:
+    assert loop.call(lambda: threading.current_thread().name) == "test-loop"
+    with pytest.raises(ZeroDivisionError):
+        loop.call(divmod, 1, 0)
+
+
+def test_a_stream_is_iterated_and_ended(loop: LoopThread) -> None:
+    ended: list[str] = []
+    assert list(loop.iterate(numbers(ended))) == [0, 1, 2]
+    assert ended == ["test-loop"]
+
+
+def test_a_stream_that_is_left_early_is_ended_by_then(loop: LoopThread) -> None:
+    ended: list[str] = []
+    with contextlib.closing(loop.iterate(numbers(ended))) as items:
+        assert next(items) == 0
+        assert ended == []
+    assert ended == ["test-loop"]
+
+
+def test_what_a_stream_raises_comes_after_its_items(loop: LoopThread) -> None:
+    async def fail() -> AsyncIterator[int]:
+        yield 1
+        raise KeyError("x")
+
+    items = loop.iterate(fail())
+    assert next(items) == 1
+    with pytest.raises(KeyError, match="x"):
+        next(items)
+
+
+def test_a_stream_that_is_let_go_on_the_loop_itself_ends(loop: LoopThread) -> None:
+    ended: list[str] = []
+    held = [loop.iterate(numbers(ended))]
+    next(held[0])
+    loop.call(held.clear)  # the generator is collected there, and its end can't be waited for
+    loop.run(asyncio.sleep(0))
+    assert ended == ["test-loop"]
+
+
+def test_a_stream_ends_with_its_loop(loop: LoopThread) -> None:
+    ended: list[str] = []
+    items = loop.iterate(numbers(ended))
+    next(items)
+    loop.stop()
+    assert ended == ["test-loop"]
+    items.close()
+
+
+def fail_with(error: Exception) -> None:
+    raise error
+
+
+def test_a_block_of_the_loop_is_entered_and_left(loop: LoopThread) -> None:
+    seen: list[object] = []
+
+    @contextlib.asynccontextmanager
+    async def block() -> AsyncIterator[str]:
+        try:
+            yield threading.current_thread().name
+        except KeyError as error:  # which it swallows; all else goes on
+            seen.append(error)
+        finally:
+            seen.append("left")
+
+    with loop.entered(block()) as name:
+        assert name == "test-loop"
+    assert seen == ["left"]
+    swallowed = KeyError("x")
+    with loop.entered(block()):
+        fail_with(swallowed)
+    assert seen == ["left", swallowed, "left"]
+    with pytest.raises(ValueError, match="y"), loop.entered(block()):
+        raise ValueError("y")
+    assert seen == ["left", swallowed, "left", "left"]
+
+
+def test_the_end_of_its_block_stops_the_loop() -> None:
+    with LoopThread("test-loop", owner="client") as loop:
+        assert loop.run(forty_two()) == 42
+    with pytest.raises(PoolClosed):
+        loop.run(forty_two())
 
 
 def test_stopping_frees_who_waits(loop: LoopThread) -> None:

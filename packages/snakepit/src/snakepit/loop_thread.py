@@ -7,15 +7,17 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from contextvars import Context
 from functools import partial
-from typing import Any, Generic, TypeVar
+from types import TracebackType
+from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 from snakepit.doorbell import Doorbell
 from snakepit.errors import ConfigurationError, PoolClosed
 from snakepit.foreign_loops import Crossing
 
+P = ParamSpec("P")
 T = TypeVar("T")
 # Seconds. A signal that comes just before a thread begins to wait is seen only when it has waited,
 # so Ctrl-C may take this long.
@@ -34,14 +36,9 @@ class LoopThread:
 
     Example: a pool for a program without an event loop::
 
-        loop = LoopThread("pool", owner="pool")
-        pool = Pool(PythonAdapter("greeter:Greeter"), size=2)
-        loop.run(pool.start())
-        try:
-            print(loop.run(pool.execute("greet", {"name": "Ada"})))
-        finally:
-            loop.run(pool.aclose())
-            loop.stop()
+        with LoopThread("pool", owner="pool") as loop:
+            with loop.entered(Pool(PythonAdapter("greeter:Greeter"), size=2)) as pool:
+                print(loop.run(pool.execute("greet", {"name": "Ada"})))
     """
 
     def __init__(self, name: str, *, owner: str) -> None:
@@ -64,9 +61,12 @@ class LoopThread:
         function is known as a part of the call that it serves.
 
         Raises:
-            ConfigurationError: called on the loop's own thread, or in a forked child.
+            ConfigurationError: called on the loop's own thread, or in a forked child; ``work`` is
+                no coroutine.
             PoolClosed: the loop has stopped.
         """
+        if not asyncio.iscoroutine(work):
+            raise ConfigurationError(_no_coroutine(work))
         try:
             self._refuse_misuse()
         except BaseException:
@@ -82,6 +82,66 @@ class LoopThread:
         finally:
             if not answer.is_there:
                 crossing.give_up()
+
+    def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a plain, quick function on the loop and wait for its result: for what belongs to
+        the loop and is not awaited, such as ``pool.explain``.
+
+        Raises: as ``run``.
+        """
+
+        async def called() -> T:
+            return function(*args, **kwargs)
+
+        return self.run(called())
+
+    @contextlib.contextmanager
+    def entered(
+        self, managed: contextlib.AbstractAsyncContextManager[T, bool | None]
+    ) -> Iterator[T]:
+        """``async with managed`` for a ``with`` block: a pool, or a session of one.
+
+        Raises: as ``run``.
+        """
+
+        async def enter() -> T:
+            return await managed.__aenter__()
+
+        async def leave(error: BaseException | None) -> bool | None:
+            if error is None:
+                return await managed.__aexit__(None, None, None)
+            return await managed.__aexit__(type(error), error, error.__traceback__)
+
+        value = self.run(enter())
+        try:
+            yield value
+        except BaseException as error:
+            if not self.run(leave(error)):
+                raise
+        else:
+            self.run(leave(None))
+
+    def iterate(self, stream: AsyncIterator[T]) -> Generator[T]:
+        """``async for`` over a stream for a ``for`` loop. One that is left early ends the stream.
+
+        Raises: as ``run``, and what the stream raises.
+        """
+        try:
+            while True:
+                try:
+                    item = self.run(_next_of(stream))
+                except _End:
+                    return
+                yield item
+        finally:
+            self._end(stream)
+
+    def _end(self, stream: AsyncIterator[Any]) -> None:
+        if self.is_current:  # collected as garbage here, where it can't wait
+            self.start_soon(_close(stream))
+        elif self.usable:
+            with contextlib.suppress(PoolClosed):  # a loop that stops ends its streams
+                self.run(_close(stream))
 
     def start_soon(self, work: Coroutine[Any, Any, object]) -> None:
         """Run ``work`` without waiting for it; for finalizers, which may run on any thread."""
@@ -105,6 +165,17 @@ class LoopThread:
         """Wait until the loop has stopped, unless it is the loop's own thread that calls."""
         if not self.is_current:
             self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
 
     @property
     def usable(self) -> bool:
@@ -175,6 +246,30 @@ class LoopThread:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._loop.shutdown_asyncgens()
+
+
+class _End(Exception):
+    """A stream has no more items. (StopAsyncIteration can't leave a coroutine.)"""
+
+
+async def _next_of(stream: AsyncIterator[T]) -> T:
+    try:
+        return await anext(stream)
+    except StopAsyncIteration:
+        raise _End from None
+
+
+async def _close(stream: object) -> None:
+    close = getattr(stream, "aclose", None)  # iterators need not have it; async generators do
+    if close is not None:
+        await close()
+
+
+def _no_coroutine(work: object) -> str:
+    kind = type(work).__name__
+    if isinstance(work, AsyncIterator):
+        return f"run() takes a coroutine, not a stream ({kind}); iterate() is for its items"
+    return f"run() takes a coroutine, not {kind}; call() calls a plain function on the loop"
 
 
 class _Answer(Generic[T]):
