@@ -7,14 +7,16 @@ import errno
 import os
 import resource
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from snakepit.link.channels import open_channels
 from snakepit.processes import launch, template
-from snakepit.processes.channel import Channel
+from snakepit.processes.channel import Channel, ChannelClosed
+from snakepit.processes.linux import children_of
 from snakepit.processes.template_client import TemplateProcess
 from snakepit.processes.tree import ProcessTree, acquire_tree, release_tree
 from snakepit.python_adapter import PythonAdapter
@@ -39,21 +41,88 @@ def test_a_keeper_that_can_not_fork_says_so_and_leaks_nothing(
     assert descriptors() == before
 
 
+class Served:
+    """A channel of a template in this process, and the host's end of it."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        self.channel, self.host = Channel(ours), Channel(theirs)
+
+    def fork(self, count: int) -> None:
+        requests = [template._Request(number, [], [os.dup(1)]) for number in range(count)]
+        template._fork_workers(self.channel, requests)
+
+    def events(self) -> list[dict[str, Any]]:
+        return [message for message, _ in self.host.receive()]
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    served = Served()
+    before = descriptors()
+    yield served
+    assert descriptors() == before
+    served.channel.close()
+    served.host.close()
+
+
 def test_a_template_that_can_not_fork_says_so_and_leaks_nothing(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fork", no_fork)
+    served.fork(1)
+    served.fork(2)
+    events = served.events()
+    assert [event["id"] for event in events] == [0, 0, 1]
+    assert all("unavailable" in event["error"] for event in events)
+
+
+def test_of_workers_that_are_forked_together_those_that_can_be_are(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forks, fork = iter(range(4)), os.fork
+
+    def scarce() -> int:
+        return fork() if next(forks) < 3 else no_fork()  # the process between, and two workers
+
+    monkeypatch.setattr(os, "fork", scarce)
+    monkeypatch.setattr(template, "_become_worker", lambda *_: os._exit(0))
+    served.fork(4)
+    events = served.events()
+    assert [event["event"] for event in events] == [*["forked"] * 2, *["fork_failed"] * 2]
+    assert [event["id"] for event in events] == [0, 1, 2, 3]
+    assert len({event["pid"] for event in events[:2]}) == 2
+
+
+def test_nobody_hears_of_workers_before_the_process_between_has_ended(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keeper would take them for somebody else's children."""
+    children: list[list[int]] = []
+    monkeypatch.setattr(template, "_become_worker", lambda *_: os._exit(0))
+    monkeypatch.setattr(served.channel, "send", lambda _: children.append(children_of(os.getpid())))
+    served.fork(3)
+    assert children == [[], [], []]
+
+
+def test_what_is_asked_for_at_the_same_time_is_forked_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ours, theirs = socket.socketpair()
-    channel, host = Channel(ours), Channel(theirs)
-    before = descriptors()
-    monkeypatch.setattr(os, "fork", no_fork)
-    for number in range(3):
-        template._fork_worker(channel, {"op": "fork", "id": number, "inherited": []}, [os.dup(1)])
-    assert descriptors() == before
-    events = [message for message, _ in host.receive()]
-    assert [event["id"] for event in events] == [0, 1, 2]
-    assert all("unavailable" in event["error"] for event in events)
-    channel.close()
-    host.close()
+    served, batches = Served(), []
+
+    def note(_: Channel, requests: Sequence[template._Request]) -> None:
+        batches.append([request.id for request in requests])
+        for request in requests:
+            request.close()
+
+    monkeypatch.setattr(template, "_fork_workers", note)
+    for number in range(16):
+        served.host.send({"op": "fork", "id": number, "inherited": []}, (1,))
+    served.host.close()
+    with pytest.raises(ChannelClosed):
+        template._serve(served.channel)
+    served.channel.close()
+    assert batches == [list(range(8)), list(range(8, 16))]
 
 
 # --- no descriptors ------------------------------------------------------------------------------

@@ -162,3 +162,18 @@ def test_a_script_that_starts_a_pool_when_it_is_imported_gets_an_error(
 def test_a_program_may_end_while_a_call_is_awaited(tmp_path: Path) -> None:
     ended = run_script(tmp_path / "left_waiting.py", LEFT_WAITING)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "cancelled: True\n", "")
+
+
+async def test_workers_that_are_forked_together_have_no_descriptor_of_each_other() -> None:
+    async with Pool(PythonAdapter("pool_worker:Worker"), size=12) as pool:
+        await until(lambda: pool.stats().ready == 12, "all are ready")
+        held = [sockets_and_pipes(info.pid) for info in pool.workers() if info.pid is not None]
+        assert len(held) == 12
+        assert all(held)
+        assert sum(map(len, held)) == len(set().union(*held))
+
+
+def sockets_and_pipes(pid: int) -> set[str]:
+    """What its descriptors lead to, if another process can have the same."""
+    links = {os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir()}
+    return {link for link in links if link.startswith(("socket:", "pipe:"))}

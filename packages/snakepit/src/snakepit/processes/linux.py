@@ -27,7 +27,7 @@ def become_subreaper() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def die_with_parent(parent: int, *, through: int | None = None, patience: float = 5.0) -> None:
+def die_with_parent(parent: int, *, through: int | None = None, patience: float = 30.0) -> None:
     """Have the kernel kill this process when ``parent`` dies; wait until it is the parent.
 
     A process that was forked twice is adopted by ``parent`` a moment after the exit of the process
@@ -40,10 +40,25 @@ def die_with_parent(parent: int, *, through: int | None = None, patience: float 
     while (found := os.getppid()) != parent:
         if found != through or time.monotonic() > end:
             os._exit(1)
-        time.sleep(0.0002)
+        _wait_for_end(found)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def _wait_for_end(pid: int) -> None:
+    """Wait a moment for the end of a process."""
+    try:
+        process = os.pidfd_open(pid)
+    except OSError:  # it has ended, or the kernel can't tell
+        time.sleep(0.0002)
+        return
+    try:
+        poller = select.poll()
+        poller.register(process, select.POLLIN)
+        poller.poll(100)
+    finally:
+        os.close(process)
 
 
 def has_ended(pid: int) -> bool:

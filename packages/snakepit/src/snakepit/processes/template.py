@@ -1,8 +1,9 @@
 """The template: a single-threaded fork server that has imported and exercised what its workers
 need.
 
-Runs in a process of its own, a child of the keeper. Workers are forked twice, so that the keeper
-becomes their parent and can read how they ended, also after the template's own death.
+Runs in a process of its own, a child of the keeper. Workers are forked by a process between, so
+that the keeper becomes their parent and can read how they ended, also after the template's own
+death.
 
 Messages from the host::
 
@@ -27,6 +28,9 @@ import random
 import select
 import socket
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from snakepit.errors import VersionMismatch, error_to_wire
 from snakepit.processes.channel import Channel, ChannelClosed, Message
@@ -41,6 +45,22 @@ from snakepit.wire.codec import decode
 from snakepit.worker.main import WorkerDescriptors, run_worker
 from snakepit.worker.target import import_for_worker, load_target
 
+# Workers that one process between forks at most: each waits until it has ended.
+_TOGETHER: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A worker that is to be forked, and the descriptors that it gets."""
+
+    id: int
+    inherited: list[int]
+    fds: list[int]
+
+    def close(self) -> None:
+        for fd in self.fds:
+            os.close(fd)
+
 
 def main() -> None:
     """Serve fork requests on the channel, descriptor 3, until the host closes it."""
@@ -52,15 +72,26 @@ def main() -> None:
 
 
 def _serve(channel: Channel) -> None:
-    poller = select.poll()
-    poller.register(channel, select.POLLIN)
     while True:
-        poller.poll()
-        for message, fds in channel.receive():
+        requests: list[_Request] = []
+        for message, fds in _received(channel):
             if message["op"] == "prepare":
                 _prepare(channel, message)
             else:
-                _fork_worker(channel, message, fds)
+                requests.append(_Request(message["id"], message["inherited"], fds))
+        if requests:
+            _fork_workers(channel, requests)
+
+
+def _received(channel: Channel) -> list[tuple[Message, list[int]]]:
+    """Wait for a message; return it and those that are already behind it, up to a number."""
+    poller = select.poll()
+    poller.register(channel, select.POLLIN)
+    poller.poll()
+    found = channel.receive()
+    while len(found) < _TOGETHER and poller.poll(0):
+        found += channel.receive()
+    return found
 
 
 def _prepare(channel: Channel, message: Message) -> None:
@@ -101,64 +132,73 @@ def _require_version(theirs: str) -> None:
         )
 
 
-def _fork_worker(channel: Channel, message: Message, fds: list[int]) -> None:
+def _fork_workers(channel: Channel, requests: Sequence[_Request]) -> None:
+    """Have a process between fork the workers, which become the keeper's children when it ends.
+
+    It copies the tables of this process's memory as a worker does, and half of a start is that: so
+    it forks all that are asked for at the same time.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
+    pids: list[int] = []
+    problem = "the process between has ended; is the machine out of memory or processes?"
     try:
-        pid = _fork_twice(channel, fds, message["inherited"])
+        pids = _pids_of_workers(channel, requests)
     except OSError as error:
-        channel.send({"event": "fork_failed", "id": message["id"], "error": str(error)})
-    else:
-        channel.send({"event": "forked", "id": message["id"], "pid": pid})
-    finally:
-        for fd in fds:
-            os.close(fd)
+        problem = str(error)
+    for request, pid in zip(requests, pids, strict=False):
+        channel.send({"event": "forked", "id": request.id, "pid": pid})
+    for request in requests[len(pids) :]:
+        channel.send({"event": "fork_failed", "id": request.id, "error": problem})
+    for request in requests:
+        request.close()
 
 
-def _fork_twice(channel: Channel, fds: list[int], inherited: list[int]) -> int:
-    """Fork a worker that becomes the keeper's child; return its pid."""
+def _pids_of_workers(channel: Channel, requests: Sequence[_Request]) -> list[int]:
+    """Fork them; return the pid of each: fewer than were asked for where a fork fails.
+
+    They are the keeper's children now, and nobody is told of them before.
+
+    Raises:
+        OSError: not even the process between can be forked.
+    """
     keeper = os.getppid()
-    pid_read, pid_write = os.pipe()
+    read, write = os.pipe()
     try:
         middle = os.fork()
         if middle == 0:
-            _middle(channel, fds, inherited, keeper, pid_read, pid_write)
+            os.close(read)
+            _middle(channel, requests, keeper, write)
     except OSError:
-        os.close(pid_read)
+        os.close(read)
         raise
     finally:
-        os.close(pid_write)
-    answer = os.read(pid_read, 32)
-    os.close(pid_read)
+        os.close(write)
+    with open(read, encoding="ascii") as lines:
+        pids = [int(line) for line in lines]
     os.waitpid(middle, 0)
-    if not answer:
-        raise OSError("the second fork failed; is the machine out of memory or processes?")
-    return int(answer)
+    return pids
 
 
-def _middle(
-    channel: Channel,
-    fds: list[int],
-    inherited: list[int],
-    keeper: int,
-    pid_read: int,
-    pid_write: int,
-) -> None:
+def _middle(channel: Channel, requests: Sequence[_Request], keeper: int, write: int) -> None:
     try:
         middle = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            os.close(pid_read)
-            os.close(pid_write)
-            channel.close()
-            _become_worker(fds, inherited, keeper, middle)
-        os.write(pid_write, str(pid).encode())
+        for request in requests:
+            pid = os.fork()
+            if pid == 0:
+                os.close(write)
+                channel.close()
+                for other in requests:
+                    if other is not request:
+                        other.close()
+                _become_worker(request, keeper, middle)
+            os.write(write, b"%d\n" % pid)
     finally:
         os._exit(0)
 
 
-def _become_worker(fds: list[int], inherited: list[int], keeper: int, middle: int) -> None:
-    data, control, mark, *others, output = fds
+def _become_worker(request: _Request, keeper: int, middle: int) -> None:
+    data, control, mark, *others, output = request.fds
     die_with_parent(keeper, through=middle)
     os.setpgid(0, 0)
     os.dup2(output, 1, inheritable=True)
@@ -166,7 +206,9 @@ def _become_worker(fds: list[int], inherited: list[int], keeper: int, middle: in
     os.close(output)
     gc.enable()
     _reseed()
-    run_worker(WorkerDescriptors(data, control, mark, dict(zip(inherited, others, strict=True))))
+    run_worker(
+        WorkerDescriptors(data, control, mark, dict(zip(request.inherited, others, strict=True)))
+    )
 
 
 def _reseed() -> None:
