@@ -135,8 +135,8 @@ def _require_version(theirs: str) -> None:
 def _fork_workers(channel: Channel, requests: Sequence[_Request]) -> None:
     """Have a process between fork the workers, which become the keeper's children when it ends.
 
-    It copies the tables of this process's memory as a worker does, and half of a start is that: so
-    it forks all that are asked for at the same time.
+    It copies the tables of this process's memory as a worker does, a third of a start's work: so
+    one forks all that are asked for at the same time.
     """
     sys.stdout.flush()
     sys.stderr.flush()
