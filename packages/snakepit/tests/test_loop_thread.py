@@ -8,7 +8,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
@@ -275,18 +277,101 @@ def test_a_call_that_comes_while_the_loop_ends_its_tasks_is_told(loop: LoopThrea
     assert told.is_set()
 
 
-def test_a_callback_that_fails_is_told_and_keeps_none_from_being_called(loop: LoopThread) -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError, SystemExit])
+def test_a_callback_that_fails_is_told_and_keeps_none_from_being_called(
+    loop: LoopThread, error: type[BaseException]
+) -> None:
     failures: list[dict[str, Any]] = []
     loop._loop.set_exception_handler(lambda _, context: failures.append(context))
     called = threading.Event()
 
+    def fail() -> None:
+        raise error
+
     async def have_them_come_together() -> None:
-        loop.call_soon(lambda: 1 / 0)
+        loop.call_soon(fail)
         loop.call_soon(called.set)
 
     loop.run(have_them_come_together())
     assert called.wait(10)
-    assert [type(failure["exception"]) for failure in failures] == [ZeroDivisionError]
+    assert [type(failure["exception"]) for failure in failures] == [error]
+
+
+def test_a_stop_that_comes_while_the_loop_ends_its_tasks_keeps_it_from_ending_none(
+    loop: LoopThread,
+) -> None:
+    outcomes: list[BaseException] = []
+    running = threading.Event()
+
+    async def stop_at_the_end() -> None:
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            loop.stop()
+            for _ in range(3):
+                await asyncio.sleep(0)
+
+    caller = _in_thread(loop, stop_at_the_end, outcomes)
+    assert running.wait(10)
+    loop.stop()
+    caller.join(10)
+    assert [type(each) for each in outcomes] == [PoolClosed]
+    assert loop._loop.is_closed()
+
+
+def test_tasks_that_exit_when_the_loop_stops_keep_it_from_ending_none(loop: LoopThread) -> None:
+    outcomes: list[BaseException] = []
+    running = threading.Semaphore(0)
+
+    async def end(error: BaseException | None) -> None:
+        running.release()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if error is not None:
+                raise error
+
+    works = [partial(end, error) for error in (SystemExit(3), None, SystemExit(3), None)]
+    callers = [_in_thread(loop, work, outcomes) for work in works]
+    for _ in callers:
+        assert running.acquire(timeout=10)
+    loop.stop()
+    for caller in callers:
+        caller.join(10)
+    assert Counter(map(type, outcomes)) == {SystemExit: 2, PoolClosed: 2}
+    assert loop._loop.is_closed()
+
+
+def test_a_loop_can_be_stopped_in_the_midst_of_a_call(
+    loop: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A handler of a signal does so, or a finalizer: it runs wherever its thread is.
+    outcomes: list[BaseException] = []
+    assert loop._bell is not None
+    ring = loop._bell.ring
+
+    def be_interrupted() -> None:
+        monkeypatch.undo()
+        loop.stop()
+        ring()
+
+    monkeypatch.setattr(loop._bell, "ring", be_interrupted)
+    caller = _in_thread(loop, forty_two, outcomes)
+    caller.join(10)
+    assert [type(each) for each in outcomes] == [PoolClosed]
+
+
+def test_a_thread_that_cant_be_started_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="new thread"):
+        LoopThread("test-loop", owner="client")
+    # The check for leaks behind each test looks for the pipe.
 
 
 def test_many_threads_at_once_each_have_their_own_result(loop: LoopThread) -> None:
@@ -315,3 +400,20 @@ def test_a_forked_child_is_told_instead_of_waiting_for_ever(
     monkeypatch.setattr(os, "getpid", lambda: -1)
     with pytest.raises(ConfigurationError, match="before a fork"):
         loop.run(forty_two())
+
+
+def _in_thread(
+    loop: LoopThread, work: Callable[[], Coroutine[Any, Any, Any]], outcomes: list[BaseException]
+) -> threading.Thread:
+    """Have another thread run ``work`` on the loop, and note what it raises."""
+
+    def call() -> None:
+        try:
+            loop.run(work())
+        except BaseException as error:
+            outcomes.append(error)
+
+    # A daemon, so that one that waits for ever fails its test and no more.
+    caller = threading.Thread(target=call, daemon=True)
+    caller.start()
+    return caller

@@ -25,7 +25,8 @@ class Doorbell:
     """
 
     def __init__(self) -> None:
-        self._reader, self._writer = os.pipe()
+        self._ends: tuple[int, ...] = ()
+        self._reader, self._writer = self._ends = os.pipe()
         os.set_blocking(self._writer, False)
 
     def fileno(self) -> int:
@@ -45,6 +46,12 @@ class Doorbell:
         os.read(self._reader, _ALL)
 
     def close(self) -> None:
-        """Give the pipe back. Nobody waits or rings any more."""
-        os.close(self._reader)
-        os.close(self._writer)
+        """Give the pipe back; done at the latest when nobody has this object any more. Nobody waits
+        or rings from now on. Idempotent.
+        """
+        ends, self._ends = self._ends, ()
+        for end in ends:
+            os.close(end)
+
+    def __del__(self) -> None:
+        self.close()

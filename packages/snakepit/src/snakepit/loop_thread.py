@@ -45,14 +45,19 @@ class LoopThread:
         self._owner = owner
         self._loop = asyncio.new_event_loop()
         self._pid = os.getpid()
+        # No lock guards these. A handler of a signal, or a collection of garbage, may ask for
+        # anything here in the middle of anything, and it must not wait for what it interrupts.
         self._arrivals: deque[Callable[[], object]] = deque()
-        self._bell = Doorbell()
-        self._loop.add_reader(self._bell.fileno(), self._hear)
-        # Reentrant: a collection of garbage, which may ask for something here, happens anywhere.
-        self._door = threading.RLock()
-        self._is_open = True
+        self._bell: Doorbell | None = None  # none: nobody is let in
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
-        self._thread.start()
+        try:
+            self._bell = Doorbell()
+            self._loop.add_reader(self._bell.fileno(), self._hear)
+            self._thread.start()
+        except BaseException:  # there are no more descriptors, or threads
+            self._bell = None
+            self._loop.close()
+            raise
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` on the loop and wait for its result; an interrupt of the wait cancels it.
@@ -156,9 +161,10 @@ class LoopThread:
 
     def stop(self) -> None:
         """Stop the loop; waits for the thread unless it is the one that calls. Idempotent."""
-        if not self.usable or self._loop.is_closed():
+        if not self.usable:
             return
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        with contextlib.suppress(RuntimeError):  # it has stopped, and is closed
+            self._loop.call_soon_threadsafe(self._leave)
         self.join()
 
     def join(self) -> None:
@@ -207,14 +213,20 @@ class LoopThread:
         Raises:
             RuntimeError: it has stopped.
         """
-        with self._door:
-            if not self._is_open:
-                raise RuntimeError("the loop has stopped")
-            self._arrivals.append(callback)
-            self._bell.ring()
+        self._arrivals.append(callback)
+        bell = self._bell  # stays open as long as somebody has it
+        if bell is not None:
+            bell.ring()
+            return
+        try:
+            self._arrivals.remove(callback)
+        except ValueError:
+            return  # it was let in at the last moment
+        raise RuntimeError("the loop has stopped")
 
     def _hear(self) -> None:
-        self._bell.wait()
+        if self._bell is not None:  # it is taken away by this thread only
+            self._bell.wait()
         self._let_in()
 
     def _let_in(self) -> None:
@@ -222,25 +234,38 @@ class LoopThread:
             callback = self._arrivals.popleft()
             try:
                 callback()
-            except Exception as error:  # it must not keep those behind it from being called
+            except BaseException as error:  # it must not keep those behind it from being called
                 message = "a callback for an event loop failed"
                 self._loop.call_exception_handler({"message": message, "exception": error})
+
+    def _leave(self) -> None:
+        if self._bell is not None:  # else it ends its tasks, and is not to stop before it has
+            self._loop.stop()
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()
         finally:
-            with self._door:
-                self._is_open = False
-            self._loop.run_until_complete(self._end_tasks())
-            self._loop.remove_reader(self._bell.fileno())
-            self._bell.close()
+            bell, self._bell = self._bell, None
+            if bell is not None:
+                self._loop.remove_reader(bell.fileno())
+            del bell
+            self._finish()
+
+    def _finish(self) -> None:
+        ending = self._loop.create_task(self._end_tasks())
+        try:
+            while not ending.done():
+                # A task that exits must not keep others from being ended.
+                with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                    self._loop.run_until_complete(ending)
+        finally:
             self._loop.close()
 
     async def _end_tasks(self) -> None:
         """Cancel what still runs, so that no other thread waits for it for ever."""
-        self._let_in()  # what came before the door was shut is to be ended, too
+        self._let_in()  # what came before the bell was taken away is to be ended, too
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
