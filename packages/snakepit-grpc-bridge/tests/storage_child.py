@@ -127,6 +127,8 @@ def fork(url: str) -> None:
         runner.run(storage.transact(put(1)))
         pid = os.fork()
         if pid == 0:
+            # In the parent's loop, of which the child has a copy, and in one of its own.
+            say(end=runner.run(asyncio.wait_for(attempt(storage, put(3)), 10)))
             asyncio.run(in_child(storage))
             del storage
             gc.collect()

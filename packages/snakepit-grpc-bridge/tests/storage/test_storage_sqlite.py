@@ -347,8 +347,8 @@ async def test_a_value_that_can_not_be_read_names_its_column(sqlite_url: str, pa
 
 @pytest.mark.slow
 async def test_a_forked_child_is_refused_and_harms_nothing(sqlite_url: str, path: Path) -> None:
-    in_child, in_parent = await result_of("fork", sqlite_url)
-    assert in_child == {"end": "storage_unavailable"}
+    *in_child, in_parent = await result_of("fork", sqlite_url)
+    assert in_child == [{"end": "storage_unavailable"}] * 2
     assert in_parent == {"status": 0, "end": "ok", "numbers": [1, 2]}
     assert integrity(path) == "ok"
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from snakepit.doorbell import Doorbell
-from snakepit_grpc_bridge.errors import OutcomeUnknown
-from snakepit_grpc_bridge.storage import Schema
+from snakepit_grpc_bridge.errors import OutcomeUnknown, StorageUnavailable
+from snakepit_grpc_bridge.storage import Schema, open_storage
 from snakepit_grpc_bridge.storage.sql.dialects import SQLITE
 from snakepit_grpc_bridge.storage.sql.engine import Common, Engine, Job, JobKind
 from snakepit_grpc_bridge.storage.sql.threads import Threads
@@ -123,6 +126,41 @@ async def test_threads_that_were_left_behind_give_their_descriptors_back_when_th
         await waiting
     assert not left.is_closed
     gate.set()  # the check for leaks behind each test waits for the thread and its pipes
+
+
+@pytest.mark.parametrize("most", [0, 1, 2])
+async def test_a_storage_without_all_of_its_threads_is_not_opened_and_leaves_none(
+    most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+    started = 0
+
+    def start_some(thread: threading.Thread) -> None:
+        nonlocal started
+        if started == most:
+            raise RuntimeError("can't start new thread")
+        started += 1
+        start(thread)
+
+    storage = open_storage(f"sqlite:///{tmp_path}/state.db", Schema(tables=()))
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start_some)
+        with pytest.raises(StorageUnavailable, match="can't start new thread"):
+            await storage.start()
+    assert started == most
+    # The check for leaks behind each test looks for threads and pipes.
+
+
+async def test_a_storage_for_which_there_are_no_descriptors_says_so(tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/state.db", Schema(tables=()))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with tempfile.TemporaryFile() as highest:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest.fileno(), hard))
+        try:
+            with pytest.raises(StorageUnavailable, match="Too many open files"):
+                await storage.start()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_a_callback_hears_of_many_rings_once() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
-from snakepit.errors import ConfigurationError, SnakepitError
+from snakepit import forks
+from snakepit.errors import ConfigurationError
 from snakepit_grpc_bridge.storage.interface import (
     ReadTransaction,
     Storage,
@@ -40,7 +40,7 @@ class SqlStorage(Storage):
         self._readers = Threads(readers) if readers else self._writers
         self._groups = [self._writers, self._readers] if readers else [self._writers]
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = 0
+        self._forks = 0
         self._open = False
 
     def __repr__(self) -> str:
@@ -50,18 +50,18 @@ class SqlStorage(Storage):
         if self._loop is not None:
             raise ConfigurationError("a storage is opened once; make another one")
         self._loop = asyncio.get_running_loop()
-        self._pid = os.getpid()
+        self._forks = forks.count
         self._open = True
-        for threads in self._groups:
-            threads.start(self._finish)
         try:
+            for threads in self._groups:
+                threads.start(self._finish)
             await self._do(JobKind.PREPARE, self._writers, _nothing)
         except BaseException:
             await self.aclose()
             raise
 
     async def aclose(self) -> None:
-        if not self._open or os.getpid() != self._pid:
+        if not self._open or forks.count != self._forks:
             return
         self._open = False
         self._common.closing.set()
@@ -79,8 +79,13 @@ class SqlStorage(Storage):
         return cast("str", await self._do(JobKind.VERSION, self._writers, _nothing))
 
     async def _do(self, kind: JobKind, threads: Threads, work: Callable[[Any], Any]) -> Any:
-        if asyncio.get_running_loop() is not self._loop or not self._open:
-            raise self._refusal()
+        forked = forks.count != self._forks
+        if not self._open or forked:
+            raise not_open(forked=self._open and forked)
+        if asyncio.get_running_loop() is not self._loop:
+            raise ConfigurationError(
+                "a storage belongs to the event loop that it was opened in; open another one here"
+            )
         job = Job(kind, work)
         threads.submit(job)
         await job
@@ -90,14 +95,6 @@ class SqlStorage(Storage):
             finally:
                 del job  # the error's traceback would keep it, and it keeps the error
         return job.value
-
-    def _refusal(self) -> SnakepitError:
-        forked = os.getpid() != self._pid
-        if not self._open or forked:
-            return not_open(forked=self._open and forked)
-        return ConfigurationError(
-            "a storage belongs to the event loop that it was opened in; open another one here"
-        )
 
     def _finish(self, jobs: list[Job]) -> None:
         if self._listeners:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from snakepit.doorbell import Doorbell
 from snakepit.wakeups import WakeUps
-from snakepit_grpc_bridge.errors import OutcomeUnknown
+from snakepit_grpc_bridge.errors import OutcomeUnknown, StorageUnavailable
 from snakepit_grpc_bridge.storage.sql.engine import Engine, Job
 
 __all__ = ["Threads"]
@@ -32,22 +32,38 @@ class Threads:
         self._delivered = 0
         self._wakeups = WakeUps()
         self._ending = False
-        self._running = len(engines)
+        self._running = 0
         self._leaving = threading.Lock()
         self._ends: list[asyncio.Future[None]] = []
 
     def start(self, finish: Callable[[list[Job]], None]) -> None:
-        """Start them; ``finish`` is called in the event loop with the jobs that have ended."""
+        """Start them; ``finish`` is called in the event loop with the jobs that have ended.
+
+        Raises:
+            StorageUnavailable: the system gives no more threads or descriptors. :meth:`end` is for
+                those that were started.
+        """
         self._loop = asyncio.get_running_loop()
         self._finish = finish
-        self._to_do, self._answers = Doorbell(), Doorbell()
-        self._loop.add_reader(self._answers.fileno(), self._answered)
-        self._ends = [self._loop.create_future() for _ in self._engines]
-        for engine, ended in zip(self._engines, self._ends, strict=True):
-            # Daemons, so that a server which never answers doesn't keep the program from ending.
-            threading.Thread(
-                target=self._serve, args=(engine, ended), name="snakepit-storage", daemon=True
-            ).start()
+        try:
+            self._to_do, self._answers = Doorbell(), Doorbell()
+            for engine in self._engines:
+                self._start_one(engine)
+            self._loop.add_reader(self._answers.fileno(), self._answered)
+        except (OSError, RuntimeError) as error:
+            raise StorageUnavailable(
+                f"the storage can't be opened: {error}; let this process have more threads and "
+                "open files, or have fewer of them open"
+            ) from error
+
+    def _start_one(self, engine: Engine) -> None:
+        ended = self._loop.create_future()
+        # Daemons, so that a server which never answers doesn't keep the program from ending.
+        threading.Thread(
+            target=self._serve, args=(engine, ended), name="snakepit-storage", daemon=True
+        ).start()
+        self._ends.append(ended)
+        self._running += 1
 
     def submit(self, job: Job) -> None:
         """Have a job done."""
@@ -60,6 +76,8 @@ class Threads:
 
         Those that get nothing done for ``patience`` seconds are left behind.
         """
+        if not self._ends:
+            return  # none could be started
         self._ending = True
         self._to_do.ring()
         left = set(self._ends)
