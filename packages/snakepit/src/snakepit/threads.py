@@ -12,6 +12,7 @@ times as long as the way to one and back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import os
@@ -194,7 +195,7 @@ def ended_in_thread(
 
 
 def _report(loop: asyncio.AbstractEventLoop, how: Callable[..., None], *args: Any) -> None:
-    if not loop.is_closed():
+    with contextlib.suppress(RuntimeError):  # it is closed, and nobody waits any more
         loop.call_soon_threadsafe(how, *args)
 
 
