@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import queue
 import threading
 from collections.abc import Iterator
@@ -20,11 +22,13 @@ from dspex.errors import (
     NotAllowed,
     QuotaExceeded,
     StreamingNotSupported,
+    ToolExecutionFailed,
     ToolNotFound,
     ValidationFailed,
     VariableExists,
     VariableNotFound,
 )
+from snakepit.testing import wait_until
 from snakepit_grpc_bridge.sessions import Quotas
 from snakepit_grpc_bridge.testing import ScriptedModel
 
@@ -178,11 +182,42 @@ def test_tools_take_their_options(client: dspex.Client) -> None:
         with pytest.raises(NotAllowed):
             theirs.call_tool("slow")
         ours.register_tool("numbers", numbers)
-        with pytest.raises(StreamingNotSupported, match=r"stream\(\)"):
+        with pytest.raises(StreamingNotSupported, match=r"stream_tool\(\)"):
             ours.call_tool("numbers", {"count": 2})
         client.unregister_tool("slow")
         with pytest.raises(ToolNotFound):
             ours.call_tool("slow")
+
+
+def test_what_a_tool_yields_is_iterated_over(client: dspex.Client) -> None:
+    ended: list[str] = []
+
+    def numbers(start: int) -> Iterator[int]:
+        try:
+            yield from itertools.count(start)
+        finally:
+            ended.append("numbers")
+
+    def broken() -> Iterator[int]:
+        yield 1
+        raise KeyError("x")
+
+    with client.start_session() as session:
+        session.register_tool("numbers", numbers, concurrency=1)
+        for _ in range(2):  # its place is free again at once
+            with contextlib.closing(session.stream_tool("numbers", {"start": 5})) as items:
+                assert [next(items), next(items)] == [5, 6]
+        wait_until(lambda: ended == ["numbers"] * 2, "both are closed, in their threads")
+        with pytest.raises(ToolNotFound):
+            next(client.stream_tool("numbers", {"start": 5}))
+        session.register_tool("broken", broken)
+        items = session.stream_tool("broken")
+        assert next(items) == 1
+        with pytest.raises(ToolExecutionFailed, match="KeyError: 'x'"):
+            next(items)
+        session.register_tool("plain", lambda: 1)
+        with pytest.raises(StreamingNotSupported, match=r"call_tool\(\)"):
+            next(session.stream_tool("plain"))
 
 
 def test_a_plain_tool_that_calls_itself_ends_with_a_typed_error(client: dspex.Client) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Coroutine, Iterator, MutableMapping
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, MutableMapping
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -69,6 +69,18 @@ class Workspace(Face, ToolDecorator):
     unregister_tool = sync(AsyncWorkspace.unregister_tool)
     list_tools = sync(AsyncWorkspace.list_tools)
     call_tool = sync(AsyncWorkspace.call_tool)
+
+    def stream_tool(self, name: str, parameters: Mapping[str, Any] | None = None) -> Generator[Any]:
+        """As `AsyncWorkspace.stream_tool`, for a `for` loop.
+
+        Example:
+            >>> @client.tool
+            ... def countdown(start: int):
+            ...     yield from range(start, 0, -1)
+            >>> list(client.stream_tool("countdown", {"start": 3}))
+            [3, 2, 1]
+        """
+        return self._loop.iterate(self._behind.stream_tool(name, parameters))
 
     def _decorated(self, spec: ToolSpec) -> None:
         self._loop.run(self._behind._register(spec))

@@ -7,17 +7,14 @@ of it happens in its session.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, TypeVar, Unpack
 
 from dspex import patterns
 from dspex.prediction import Answer, Prediction
-from dspex.tools import ToolSpec
+from dspex.tools import AsyncTools
 from snakepit.options import seconds
-from snakepit_grpc_bridge import Platform
-from snakepit_grpc_bridge.tools import ToolOptions
 from snakepit_grpc_bridge.variables import ChangeCallback, VariableOptions, Watch
 
 T = TypeVar("T")
@@ -26,23 +23,8 @@ Timeout = float | timedelta | None
 MISSING: Final[Any] = object()  # tells "no default" from "the default is None"
 
 
-class AsyncWorkspace(ABC):
+class AsyncWorkspace(AsyncTools):
     """The operations that a client and a session handle share."""
-
-    @property
-    @abstractmethod
-    def platform(self) -> Platform:
-        """The platform below, for what has no method here."""
-
-    @property
-    @abstractmethod
-    def _session_id(self) -> str | None:
-        """The session that programs run in; None for a temporary one each."""
-
-    @property
-    def _home(self) -> str:
-        """The session that variables and tools belong to."""
-        return self._session_id or self.platform.sessions.global_id
 
     # --- programs ------------------------------------------------------------------------------
 
@@ -277,22 +259,27 @@ class AsyncWorkspace(ABC):
             self._home, name, *(() if default is MISSING else (default,))
         )
 
-    async def update_variable(self, name: str, function: Callable[[Any], Any]) -> Any:
+    async def update_variable(
+        self, name: str, function: Callable[[Any], Any], default: Any = MISSING
+    ) -> Any:
         """Replace the value of a variable of this workspace's own by `function` of it; return that.
 
         No write is lost: `function` is called again when somebody else has written meanwhile. It is
         plain and quick, and has no effects of its own.
 
         Raises:
-            VariableNotFound: there is none of that name here.
+            VariableNotFound: there is none of that name here, and no `default` to begin with.
             ValidationFailed: the new value does not fit.
 
         Example:
-            >>> client.set_variable("visits", 1)
+            >>> client.update_variable("visits", lambda visits: visits + 1, default=0)
+            1
             >>> client.update_variable("visits", lambda visits: visits + 1)
             2
         """
-        variable = await self.platform.variables.update(self._home, name, function)
+        variable = await self.platform.variables.update(
+            self._home, name, function, *(() if default is MISSING else (default,))
+        )
         return variable.value
 
     async def list_variables(self) -> dict[str, Any]:
@@ -373,98 +360,6 @@ class AsyncWorkspace(ABC):
         return await self.platform.variables.watch(
             self._home, *names, initial=initial, callback=callback
         )
-
-    # --- tools ---------------------------------------------------------------------------------
-
-    async def register_tool(
-        self, name: str, function: Callable[..., Any], **options: Unpack[ToolOptions]
-    ) -> None:
-        """Let programs in the workers call `function`, which runs in this process.
-
-        A plain function runs in a thread, a coroutine function on the platform's loop, and a
-        generator gives its items one by one. A client's tools are visible in every session.
-
-        Args:
-            description: what it does; by default its docstring says so.
-            replace: take the place of one of that name.
-            timeout: seconds that a call of it may take.
-            concurrency: how many calls of it run at a time.
-            idempotent: running it twice does no harm.
-            allow: patterns of the ids of the sessions that may call it.
-            metadata: plain data to keep with it.
-
-        Raises:
-            DuplicateTool: there is one of that name; pass `replace=True`.
-            ValidationFailed: the name is no valid one, or the function can't be called with names.
-
-        Example:
-            >>> def stock(item: str) -> int:
-            ...     return {"apple": 3}[item]
-            >>> client.register_tool("stock", stock)
-            >>> client.call_tool("stock", {"item": "apple"})
-            3
-        """
-        await self.platform.tools.register(name, function, session_id=self._home, **options)
-
-    async def register_python_function(
-        self, name: str, path: str, **options: Unpack[ToolOptions]
-    ) -> None:
-        """Let programs call a function of the workers, `"package.module:function"`, as a tool.
-
-        It is looked up now, runs where its session's calls run, and has to be inside the setting
-        `import_allow`. The options are those of `register_tool`.
-
-        Raises:
-            NotAllowed: the path is outside `import_allow`.
-            ValidationFailed: there is no such function.
-            DuplicateTool: there is a tool of that name.
-
-        Example:
-            >>> client.register_python_function("plain", "dspy.evaluate:normalize_text")
-            >>> client.call_tool("plain", {"s": "The Eiffel Tower!"})
-            'eiffel tower'
-        """
-        await self.platform.tools.register_python_function(
-            name, path, session_id=self._home, **options
-        )
-
-    async def _register(self, spec: ToolSpec) -> None:
-        await self.register_tool(spec.name, spec.function, **spec.options)
-
-    async def unregister_tool(self, name: str) -> bool:
-        """Remove a tool; say whether there was one.
-
-        Example:
-            >>> client.unregister_tool("stock")
-            False
-        """
-        return await self.platform.tools.unregister(name, session_id=self._home)
-
-    async def list_tools(self) -> list[str]:
-        """Return the names of the tools that programs of this workspace can call.
-
-        Example:
-            >>> client.register_tool("now", lambda: "noon")
-            >>> client.list_tools()
-            ['now']
-        """
-        return [tool.name for tool in await self.platform.tools.list(session_id=self._home)]
-
-    async def call_tool(self, name: str, parameters: Mapping[str, Any] | None = None) -> Any:
-        """Call a registered tool with keyword arguments and return its result.
-
-        Raises:
-            ToolNotFound: nothing of that name is registered.
-            ValidationFailed: a parameter is missing or unknown; the tool did not run.
-            ToolExecutionFailed: the tool raised; its error is the cause.
-            StreamingNotSupported: it gives its items one by one: `platform.tools.stream`.
-
-        Example:
-            >>> client.register_tool("now", lambda: "noon")
-            >>> client.call_tool("now")
-            'noon'
-        """
-        return await self.platform.tools.call(name, parameters, self._home)
 
     # --- how they run --------------------------------------------------------------------------
 

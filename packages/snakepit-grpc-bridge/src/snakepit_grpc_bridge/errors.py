@@ -84,7 +84,8 @@ class SessionNotFound(BridgeError, LookupError):
         """Return the error for ``session_id``."""
         return cls(
             f"there is no open session {session_id!r}: it was never started or is closed; "
-            "start it first (sessions.start), or leave the session out to get a temporary one",
+            "start it first (sessions.start, or start_session of a client), or leave the session "
+            "out to get a temporary one",
             details={"session_id": session_id},
         )
 

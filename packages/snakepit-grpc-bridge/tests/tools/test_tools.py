@@ -407,10 +407,10 @@ async def test_generators_are_streamed() -> None:
             await items.aclose()
         # A sync one ends in its thread, and nobody waits for that.
         assert sorted(ended.get(timeout=30) for _ in range(4)) == ["async", "async", "sync", "sync"]
-        with pytest.raises(StreamingNotSupported, match=r"'numbers' .* with stream\(\)"):
+        with pytest.raises(StreamingNotSupported, match=r"'numbers' .* with tools\.stream\(\)"):
             await call(state, "numbers", count=1)
         await tools.register("price", price)
-        with pytest.raises(StreamingNotSupported, match=r"'price' .* with call\(\)"):
+        with pytest.raises(StreamingNotSupported, match=r"'price' .* with tools\.call\(\)"):
             await anext(tools.stream("price", {"item": "apple"}, "s"))
         with pytest.raises(ValidationFailed, match="count"):
             await anext(tools.stream("numbers", {}, "s"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -133,6 +134,20 @@ async def test_update_is_atomic(storage_url: str) -> None:
             *(state.variables.update("s", "n", lambda number: number + 1) for _ in range(30))
         )
         assert await state.variables.get("s", "n") == 30
+
+
+async def test_updates_with_a_default_create_one_and_lose_nothing(storage_url: str) -> None:
+    async with running_state(storage_url) as state:
+        update = functools.partial(state.variables.update, "s", "n", lambda number: number + 1)
+        with pytest.raises(VariableNotFound):
+            await update()
+        await asyncio.gather(*(update(default=10) for _ in range(5)))
+        assert await state.variables.get("s", "n") == 15
+        record = await state.variables.get_variable("s", "n")
+        assert (record.type, record.inferred) == ("integer", True)
+        await state.variables.delete("s", record.id)
+        with pytest.raises(VariableNotFound):  # no variable is created with an id
+            await state.variables.update("s", record.id, str, default=10)
 
 
 # --- the fields of a class ------------------------------------------------------------------------

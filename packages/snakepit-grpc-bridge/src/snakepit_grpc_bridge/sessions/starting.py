@@ -37,8 +37,8 @@ def create(tx: Transaction, row: SessionRow, use: UseRow, max_sessions: int) -> 
     before = tx.get(SESSION_USE, row.id)
     if before is not None and before.ended is None:
         raise ValidationFailed(
-            f"a session {row.id!r} is open already; use it (sessions.get), or start one with "
-            "another id",
+            f"a session {row.id!r} is open already; use it (sessions.get, or find_session of a "
+            "client), or start one with another id",
             details={"session_id": row.id},
         )
     count = tx.count(SESSIONS.span())

@@ -382,10 +382,12 @@ def _given(tool: Tool, parameters: object, *, streams: bool) -> dict[str, Any]:
     """The keyword arguments of a call."""
     schema = tool.schema
     if schema.streams is not streams:
-        method = "stream" if schema.streams else "call"
-        raise StreamingNotSupported(
-            f"the tool {tool.name!r} has to be used with {method}()", details={"tool": tool.name}
+        told = (
+            "is a generator; iterate over it with tools.stream(), or stream_tool() of a client"
+            if schema.streams
+            else "is no generator; call it with tools.call(), or call_tool() of a client"
         )
+        raise StreamingNotSupported(f"the tool {tool.name!r} {told}", details={"tool": tool.name})
     return schema.check(tool.name, {} if parameters is None else parameters)
 
 

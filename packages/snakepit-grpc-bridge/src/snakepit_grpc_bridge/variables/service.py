@@ -327,11 +327,18 @@ class VariableService:
         return self._values.variable(row)
 
     @operation("variables")
-    async def update(self, session_id: str, name: str, function: Callable[[Any], Any]) -> Variable:
+    async def update(
+        self,
+        session_id: str,
+        name: str,
+        function: Callable[[Any], Any],
+        default: Any = _MISSING,
+    ) -> Variable:
         """Replace the value of the session's own variable by ``function`` of it, atomically.
 
         ``function`` is plain and quick and has no effects of its own: it may be called again, and
-        in another thread.
+        in another thread. With a ``default``, one that is not there is created, with ``function``
+        of that.
 
         Example::
 
@@ -341,6 +348,8 @@ class VariableService:
         """
 
         def work(writing: Writing) -> VariableRow:
+            if default is not _MISSING and writing.find(name) is None:
+                return writing.put(name, function(default))
             row = writing.require(name)
             return writing.write(row, function(self._values.value_of(row)))
 
