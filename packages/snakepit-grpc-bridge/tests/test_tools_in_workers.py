@@ -155,7 +155,7 @@ async def test_generator_tools_stream_to_the_worker() -> None:
         ended.clear()
         assert await run(platform, None, "stream", "letters", abc, 2) == ["a", "b"]
         await asyncio.wait_for(ended.wait(), 30)  # the worker left early
-        with pytest.raises(StreamingNotSupported, match=r"with stream\(\)"):
+        with pytest.raises(StreamingNotSupported, match=r"with tools\.stream\(\)"):
             await run(platform, None, "call", "numbers", {"count": 3})
 
 
