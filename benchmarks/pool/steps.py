@@ -19,11 +19,19 @@ _CALLS = 200
 _WORKER = "benchmarks.pool.steps:CountedWorker"
 #: The parts of the pool, by the modules that make them.
 PARTS = {
-    "arguments, options, may it be called here": {"calling", "options", "pool", "nesting"},
-    "the call's record, waking its caller": {"calls", "wakeups"},
-    "scheduling: slots, sessions, priorities, queue": {"scheduler", "call_queue"},
-    "looking ahead": {"look_ahead"},
-    "from submission to end: deadlines, counters, quarantine": {"dispatcher", "deadlines"},
+    "arguments, options, may it be called here": {
+        "pool.calling",
+        "options",
+        "pool.pool",
+        "calls.nesting",
+    },
+    "the call's record, waking its caller": {"calls.call", "loops.wakeups"},
+    "scheduling: slots, sessions, priorities, queue": {"calls.scheduler", "calls.call_queue"},
+    "looking ahead": {"calls.look_ahead"},
+    "from submission to end: deadlines, counters, quarantine": {
+        "pool.dispatcher",
+        "calls.deadlines",
+    },
     "supervision: restart budget, recycling, probes": {"supervision.workforce"},
     "calls in flight at a worker": {"link.worker", "link.connection", "wire.exchange"},
     "frames and messages": {"wire.frames", "wire.messages"},

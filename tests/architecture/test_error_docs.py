@@ -79,7 +79,7 @@ def declares_code(node: ast.AST) -> bool:
 
 def module_name(file: Path) -> str:
     parts = file.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[parts.index("src") + 1 :])
+    return ".".join(parts[parts.index("src") + 1 :]).removesuffix(".__init__")
 
 
 def row_of(cls: type[SnakepitError]) -> Row:

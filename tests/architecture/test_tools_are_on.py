@@ -45,8 +45,12 @@ MYPY_SAMPLES = {
 }
 
 BAD_IMPORTS = {
-    "upwards": ("snakepit/errors.py", "import dspex", "dspex > snakepit_grpc_bridge > snakepit"),
-    "heavy": ("snakepit/errors.py", "import pydantic", "snakepit is light"),
+    "upwards": (
+        "snakepit/errors/base.py",
+        "import dspex",
+        "dspex > snakepit_grpc_bridge > snakepit",
+    ),
+    "heavy": ("snakepit/errors/base.py", "import pydantic", "snakepit is light"),
     "engine": ("snakepit_grpc_bridge/errors.py", "import dspy", "the host never imports dspy"),
     "lazily": ("dspex/errors.py", "def f():\n    import ray", "the host never imports dspy"),
     "database": (
@@ -55,7 +59,7 @@ BAD_IMPORTS = {
         "the host never imports dspy",
     ),
     "inner": ("snakepit/wire/frames.py", "import snakepit.processes", "inside snakepit"),
-    "impure": ("snakepit/scheduler.py", "import socket", "pure cores do no IO"),
+    "impure": ("snakepit/calls/scheduler.py", "import socket", "pure cores do no IO"),
 }
 
 

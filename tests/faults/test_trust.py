@@ -149,7 +149,7 @@ async def test_116_pickled_bytes_stay_bytes_wherever_they_come_from(tmp_path: Pa
 
 def test_116_nothing_of_the_library_imports_an_unpickler(tmp_path: Path) -> None:
     code = (
-        "import sys; import snakepit.pool, snakepit.python_adapter, snakepit.wire.codec; "
+        "import sys, snakepit.pool.pool, snakepit.adapters.python_adapter, snakepit.wire.codec; "
         "print([name for name in ('cloudpickle', 'dill', 'shelve') if name in sys.modules])"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

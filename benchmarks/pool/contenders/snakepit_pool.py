@@ -9,8 +9,8 @@ from typing import Any
 
 from benchmarks.pool.contenders.base import AsyncPool, BlockingPool, Contender, Setup
 from snakepit import Pool, PythonAdapter
-from snakepit.adapter import CallOptions, WorkerSpec
-from snakepit.loop_thread import LoopThread
+from snakepit.adapters.adapter import CallOptions, WorkerSpec
+from snakepit.loops.loop_thread import LoopThread
 
 _WORKERS = "benchmarks.pool.contenders.snakepit_worker"
 _ARGUMENT = {

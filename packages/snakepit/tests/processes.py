@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from snakepit import Pool
+from snakepit.calls.stats import WorkerInfo
 from snakepit.processes.vitals import read_vitals
-from snakepit.stats import WorkerInfo
 from snakepit.testing import alive, signal_process, until, wait_until
 
 __all__ = ["alive", "send_signal", "until", "until_computing", "wait_until"]

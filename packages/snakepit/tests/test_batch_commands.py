@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snakepit import Batch, command
+from snakepit.calls.look_ahead import CommandTimes
 from snakepit.errors import ConfigurationError, Outcome, ProtocolError, RemoteError, SnakepitError
-from snakepit.look_ahead import CommandTimes
 from snakepit.worker.batches import BatchCommand, read_batches
 from snakepit.worker.registry import commands_of, described
 

@@ -9,9 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from snakepit.call_queue import CallQueue, Place, WaitsFor
-from snakepit.calls import PRIORITIES, Call
-from snakepit.wakeups import WakeUps
+from snakepit.calls.call import PRIORITIES, Call
+from snakepit.calls.call_queue import CallQueue, Place, WaitsFor
+from snakepit.loops.wakeups import WakeUps
 
 HIGH, NORMAL, LOW = range(len(PRIORITIES))
 

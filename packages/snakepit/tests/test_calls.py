@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from snakepit.calls import Call, CallEvent, CallOutcome, CallState
+from snakepit.calls.call import Call, CallEvent, CallOutcome, CallState
+from snakepit.calls.streams import StreamBuffer
 from snakepit.errors import CallTimeout, PoolClosed, ProtocolError, StreamBroken, WorkerLost
-from snakepit.streams import StreamBuffer
-from snakepit.wakeups import WakeUps
+from snakepit.loops.wakeups import WakeUps
 
 ALLOWED = {
     "new": {"queue": "queued", "start": "running", "end": "ended"},

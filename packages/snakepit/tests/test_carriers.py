@@ -7,8 +7,8 @@ from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
 
-from snakepit.carriers import Carrier, Carriers
-from snakepit.wakeups import WakeUps
+from snakepit.loops.carriers import Carrier, Carriers
+from snakepit.loops.wakeups import WakeUps
 
 color: ContextVar[str] = ContextVar("color", default="none")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snakepit.calls import Call, CallEvent
-from snakepit.deadlines import Deadlines, timeout_error
+from snakepit.calls.call import Call, CallEvent
+from snakepit.calls.deadlines import Deadlines, timeout_error
 from snakepit.errors import CallTimeout, Outcome, QueueTimeout
-from snakepit.wakeups import WakeUps
+from snakepit.loops.wakeups import WakeUps
 
 
 def new_call(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from processes import until
 
 from snakepit import Devices, Pool, PythonAdapter, RecyclePolicy, Sizing
-from snakepit.devices import DeviceSlots, visible
+from snakepit.adapters.devices import DeviceSlots, visible
 from snakepit.errors import ConfigurationError, RemoteError, WorkerLost
 from snakepit.hardware import Accelerator, Cpu, Hardware, Memory
 from snakepit.processes.fork_safety import held_devices
@@ -291,7 +291,7 @@ def test_those_this_process_may_use_are_those_its_environment_names(
 
 def with_accelerators(monkeypatch: pytest.MonkeyPatch, *found: Accelerator) -> None:
     hardware = Hardware(cpu=Cpu(cores=1, usable=1), memory=Memory(total=1), accelerators=found)
-    monkeypatch.setattr("snakepit.devices.detect", lambda: hardware)
+    monkeypatch.setattr("snakepit.adapters.devices.detect", lambda: hardware)
 
 
 def test_without_such_a_variable_they_are_those_that_are_found(

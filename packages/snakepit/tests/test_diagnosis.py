@@ -16,9 +16,9 @@ from after_check import CheckedPool
 from processes import alive, send_signal, until
 
 from snakepit import Heartbeat, Pool, PythonAdapter
+from snakepit.calls.stats import WorkerInfo
 from snakepit.errors import ConfigurationError, WorkerHung, WorkerLost
 from snakepit.processes.vitals import read_vitals
-from snakepit.stats import WorkerInfo
 from snakepit.supervision import monitor
 from snakepit.testing import Gate
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
+from snakepit.adapters.python_adapter import PythonAdapter
 from snakepit.link.channels import open_channels
 from snakepit.processes import launch, template
 from snakepit.processes.channel import Channel, ChannelClosed
 from snakepit.processes.linux import children_of
 from snakepit.processes.template_client import TemplateProcess
 from snakepit.processes.tree import ProcessTree, acquire_tree, release_tree
-from snakepit.python_adapter import PythonAdapter
 
 
 def no_fork() -> int:

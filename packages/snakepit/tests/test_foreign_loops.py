@@ -24,7 +24,7 @@ from snakepit.errors import (
     PoolNotReady,
     RemoteError,
 )
-from snakepit.foreign_loops import Crossing, run_there
+from snakepit.loops.foreign_loops import Crossing, run_there
 
 T = TypeVar("T")
 

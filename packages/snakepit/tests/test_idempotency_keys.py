@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from snakepit import InlineAdapter, Pool, PythonAdapter, RetryPolicy, telemetry, with_policies
-from snakepit.adapter import CallOptions
+from snakepit.adapters.adapter import CallOptions
 from snakepit.errors import ConfigurationError, PoisonCall, WorkerLost
 from snakepit.testing import EventRecorder
 

@@ -16,7 +16,7 @@ import inline_worker
 import pytest
 
 from snakepit import Adapter, HostCall, InlineAdapter, Pool, validate_implementation
-from snakepit.adapter import CallOptions, WorkerSpec
+from snakepit.adapters.adapter import CallOptions, WorkerSpec
 from snakepit.errors import (
     CallTimeout,
     ConfigurationError,

@@ -14,12 +14,12 @@ from after_check import CheckedPool
 from processes import send_signal, until
 
 from snakepit import Pool, PythonAdapter
-from snakepit.calls import Call
+from snakepit.calls.call import Call
+from snakepit.calls.look_ahead import CommandTimes
+from snakepit.calls.scheduler import Scheduler
 from snakepit.errors import CallTimeout, ConfigurationError, WorkerLost
-from snakepit.look_ahead import CommandTimes
-from snakepit.scheduler import Scheduler
+from snakepit.loops.wakeups import WakeUps
 from snakepit.testing import FaultyAdapter, FrameProxy, FrameRule, Gate
-from snakepit.wakeups import WakeUps
 from snakepit.wire.frames import FrameDecoder, FrameType
 from snakepit.wire.messages import read_ids, value_frame
 

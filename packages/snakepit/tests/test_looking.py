@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from snakepit import HostCall, Pool, PythonAdapter
-from snakepit.calls import Call
-from snakepit.looking import Looking
-from snakepit.spin import AdaptiveSpin
-from snakepit.wakeups import WakeUps
+from snakepit.calls.call import Call
+from snakepit.loops.spin import AdaptiveSpin
+from snakepit.loops.wakeups import WakeUps
+from snakepit.pool.looking import Looking
 
 # Seconds; longer than anything that is looked for here takes to come.
 _LONG = 5.0

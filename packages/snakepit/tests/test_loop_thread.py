@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from snakepit.errors import ConfigurationError, PoolClosed
-from snakepit.foreign_loops import Crossing
-from snakepit.loop_thread import LoopThread
+from snakepit.loops.foreign_loops import Crossing
+from snakepit.loops.loop_thread import LoopThread
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_an_interrupt_cancels_the_call(loop: LoopThread) -> None:
 def test_a_late_call_keeps_its_own_timeout_error(
     loop: LoopThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("snakepit.loop_thread._INTERRUPTIBLE", 0.001)
+    monkeypatch.setattr("snakepit.loops.loop_thread._INTERRUPTIBLE", 0.001)
     release = threading.Event()
 
     async def late() -> int:

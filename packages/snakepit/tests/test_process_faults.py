@@ -13,7 +13,8 @@ import pytest
 from after_check import CheckedPool
 from processes import alive, until, until_computing, wait_until
 
-from snakepit import Pool, PythonAdapter, process_adapter
+from snakepit import Pool, PythonAdapter
+from snakepit.adapters import process_adapter
 from snakepit.errors import CallTimeout, WorkerLost
 from snakepit.processes import template_client, tree
 from snakepit.processes.linux import children_of

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from snakepit import _error_base, _error_text, nesting
-from snakepit.calls import TRANSITIONS
-from snakepit.errors import EncodeError, Outcome, error_to_wire
+from snakepit.calls import nesting
+from snakepit.calls.call import TRANSITIONS
+from snakepit.errors import EncodeError, Outcome, base, error_text, error_to_wire
 from snakepit.link.remote_events import BURST, RATE
 from snakepit.telemetry import bus
 from snakepit.testing.conformance import RULES
@@ -76,10 +76,10 @@ def test_an_error_has_the_documented_keys_and_bounds() -> None:
     rows = table("Errors on the wire")
     assert {row[0] for row in rows} == set(error_to_wire(ValueError("bad")))
     texts = {key: text.replace(" ", "") for key, text in rows}
-    assert str(_error_text.MESSAGE_LIMIT) in texts["message"]
-    assert str(_error_text.TRACEBACK_LIMIT) in texts["traceback"]
-    assert f"{_error_base.CAUSE_LIMIT}causes" in texts["cause"]
-    assert f"{_error_base.CAUSE_LIMIT_ACCEPTED}accepted" in texts["cause"]
+    assert str(error_text.MESSAGE_LIMIT) in texts["message"]
+    assert str(error_text.TRACEBACK_LIMIT) in texts["traceback"]
+    assert f"{base.CAUSE_LIMIT}causes" in texts["cause"]
+    assert f"{base.CAUSE_LIMIT_ACCEPTED}accepted" in texts["cause"]
 
 
 def test_the_limits_are_those_of_the_code() -> None:
@@ -94,7 +94,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         "dimensions of an array": arrays.MAX_DIMENSIONS,
         "segments that a side owns": segments.MAX_SEGMENTS,
         "bytes of the segments that a side owns": 1,
-        "causes of an error": _error_base.CAUSE_LIMIT_ACCEPTED,
+        "causes of an error": base.CAUSE_LIMIT_ACCEPTED,
     }
 
 
@@ -163,4 +163,4 @@ def test_the_errors_of_a_worker_exist() -> None:
     for codes, outcome, _ in table("Errors that a worker sends"):
         assert outcome in set(Outcome)
         for code in re.findall(r"\w+", codes):
-            assert code in _error_base._REGISTRY
+            assert code in base._REGISTRY

@@ -10,10 +10,10 @@ import pytest
 from processes import until
 
 from snakepit import Pool, PythonAdapter
-from snakepit.calls import Call
+from snakepit.calls.call import Call
 from snakepit.errors import ConfigurationError, Outcome, PoisonCall, StreamBroken, WorkerLost
+from snakepit.loops.wakeups import WakeUps
 from snakepit.supervision.quarantine import MEMORY, MOST_SUSPECTS, Quarantine
-from snakepit.wakeups import WakeUps
 
 CRASH = WorkerLost("a worker is gone")
 

@@ -16,7 +16,7 @@ from gated_pool import adapter, gated_pool, hold_all, noting
 from processes import alive, send_signal, until
 
 from snakepit import Pool, RecyclePolicy, Sizing
-from snakepit.adapter import CallOptions, WorkerSpec
+from snakepit.adapters.adapter import CallOptions, WorkerSpec
 from snakepit.errors import (
     ConfigurationError,
     PoolBroken,

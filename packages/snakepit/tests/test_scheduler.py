@@ -9,10 +9,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from snakepit.calls import NORMAL_PRIORITY, Call
+from snakepit.calls.call import NORMAL_PRIORITY, Call
+from snakepit.calls.scheduler import Scheduler
 from snakepit.errors import Outcome, PoolSaturated, SessionWorkerUnavailable, WorkerBusy
-from snakepit.scheduler import Scheduler
-from snakepit.wakeups import WakeUps
+from snakepit.loops.wakeups import WakeUps
 
 
 def new_call(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from snakepit.calls import NORMAL_PRIORITY, Call
+from snakepit.calls.call import NORMAL_PRIORITY, Call
+from snakepit.calls.scheduler import Scheduler
 from snakepit.errors import SessionWorkerUnavailable, WorkerBusy
-from snakepit.scheduler import Scheduler
-from snakepit.wakeups import WakeUps
+from snakepit.loops.wakeups import WakeUps
 
 
 def _call(

@@ -16,7 +16,7 @@ from snakepit import Devices, Pool, PythonAdapter, ResourceLimits, Sizing
 from snakepit.errors import ConfigurationError
 from snakepit.hardware import usable_cpus
 from snakepit.hardware.memory import Memory
-from snakepit.sizing import default_size, sizing_of
+from snakepit.supervision.sizing import default_size, sizing_of
 from snakepit.testing import ScriptedAdapter
 
 WORKER = "pool_worker:Worker"
@@ -26,9 +26,9 @@ MIB = 1 << 20
 @pytest.fixture
 def big_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight processors, and memory for a hundred times 10 MiB."""
-    monkeypatch.setattr("snakepit.sizing.usable_cpus", lambda: 8)
+    monkeypatch.setattr("snakepit.supervision.sizing.usable_cpus", lambda: 8)
     monkeypatch.setattr(
-        "snakepit.sizing.detect_memory", lambda: Memory(total=10**12, limit=1000 * MIB)
+        "snakepit.supervision.sizing.detect_memory", lambda: Memory(total=10**12, limit=1000 * MIB)
     )
 
 
@@ -129,7 +129,7 @@ CAPS = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "NUMBA_NU
 async def test_25_native_threads_are_limited_to_a_share_of_the_processors_there_may_be_used(
     size: int | Sizing, share: str, start: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("snakepit.process_adapter.usable_cpus", lambda: 16)
+    monkeypatch.setattr("snakepit.adapters.process_adapter.usable_cpus", lambda: 16)
     for name in CAPS:
         monkeypatch.delenv(name, raising=False)
     async with CheckedPool(PythonAdapter(WORKER, start=start), size=size) as pool:
@@ -140,7 +140,7 @@ async def test_25_native_threads_are_limited_to_a_share_of_the_processors_there_
 async def test_25_a_resized_pools_thread_limits_follow_with_a_reload(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("snakepit.process_adapter.usable_cpus", lambda: 16)
+    monkeypatch.setattr("snakepit.adapters.process_adapter.usable_cpus", lambda: 16)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
     async def limit() -> str:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from snakepit import errors
-from snakepit._error_text import MESSAGE_LIMIT, TRACEBACK_LIMIT
 from snakepit.errors import (
     AdapterInvalid,
     CallTimeout,
@@ -29,6 +28,7 @@ from snakepit.errors import (
     error_from_wire,
     error_to_wire,
 )
+from snakepit.errors.error_text import MESSAGE_LIMIT, TRACEBACK_LIMIT
 
 TREE = {
     "ConfigurationError": "ConfigurationError AdapterInvalid AdapterInitFailed",

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snakepit.calls.streams import StreamBuffer
 from snakepit.errors import CallTimeout, PoolClosed, ProtocolError
-from snakepit.streams import StreamBuffer
 from snakepit.wire.credit import WINDOW, SendWindow
 
 SIZES = st.one_of(st.integers(1, 100), st.integers(1, 2 * WINDOW.bytes), st.just(10 * WINDOW.bytes))

@@ -12,7 +12,7 @@ import weakref
 import pytest
 from processes import until
 
-from snakepit.threads import call_in_thread, iterate_in_thread
+from snakepit.loops.threads import call_in_thread, iterate_in_thread
 
 NAME = "snakepit-function"
 
@@ -87,7 +87,7 @@ async def test_an_idle_thread_keeps_nothing_of_what_it_did_and_ends_soon() -> No
 async def test_what_comes_when_threads_leave_is_lost_by_none(
     idle: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("snakepit.threads._IDLE", idle)
+    monkeypatch.setattr("snakepit.loops.threads._IDLE", idle)
     for _ in range(200):
         calls = (call_in_thread(int, str(number)) for number in range(8))
         assert await asyncio.wait_for(asyncio.gather(*calls), 10) == list(range(8))

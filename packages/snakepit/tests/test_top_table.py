@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from snakepit.calls.stats import PoolStats
 from snakepit.cli.table import View, clean, duration, render, seconds
-from snakepit.stats import PoolStats
 
 HOSTILE = "x\x1b[2J\r\n\u202e\u0301漢"
 

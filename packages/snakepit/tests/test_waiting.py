@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from snakepit.waiting import Waiting
+from snakepit.loops.waiting import Waiting
 
 
 async def waiting(gate: Waiting) -> asyncio.Task[str]:

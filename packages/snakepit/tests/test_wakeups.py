@@ -8,9 +8,9 @@ import weakref
 
 import pytest
 
-from snakepit.calls import Call, CallOutcome
+from snakepit.calls.call import Call, CallOutcome
 from snakepit.errors import PoolClosed
-from snakepit.wakeups import WakeUps
+from snakepit.loops.wakeups import WakeUps
 
 
 def new_call(wakeups: WakeUps) -> Call:

@@ -20,7 +20,7 @@ from dspex.sessions import (
 from dspex.tools import ToolDecorator, ToolSpec
 from dspex.workspace import MISSING, AsyncWorkspace, Signature, Timeout
 from snakepit import Health
-from snakepit.loop_thread import LoopThread
+from snakepit.loops.loop_thread import LoopThread
 from snakepit_grpc_bridge import Platform, Settings
 from snakepit_grpc_bridge.sessions import SessionOptions
 

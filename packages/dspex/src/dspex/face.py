@@ -11,8 +11,8 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from dspex.errors import PoolClosed, VariableNotFound
 from dspex.tools import ToolDecorator, ToolSpec
 from dspex.workspace import AsyncWorkspace
-from snakepit.loop_thread import LoopThread
-from snakepit.threads import call_in_thread
+from snakepit.loops.loop_thread import LoopThread
+from snakepit.loops.threads import call_in_thread
 from snakepit_grpc_bridge import Platform
 from snakepit_grpc_bridge.variables import VariableChange, Watch
 

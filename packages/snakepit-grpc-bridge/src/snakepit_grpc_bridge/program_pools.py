@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 import snakepit
+from snakepit.calls.nesting import current_chain
 from snakepit.errors import PoolClosed
-from snakepit.nesting import current_chain
 from snakepit_grpc_bridge.sessions import Session, SessionService
 
 __all__ = ["ProgramPools"]

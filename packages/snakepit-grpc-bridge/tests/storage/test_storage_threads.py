@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from snakepit.doorbell import Doorbell
+from snakepit.loops.doorbell import Doorbell
 from snakepit_grpc_bridge.errors import OutcomeUnknown, StorageUnavailable
 from snakepit_grpc_bridge.storage import Schema, open_storage
 from snakepit_grpc_bridge.storage.sql.dialects import SQLITE

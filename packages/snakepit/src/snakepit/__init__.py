@@ -40,29 +40,30 @@ from snakepit.version import __version__
 
 if TYPE_CHECKING:
     from snakepit import telemetry
-    from snakepit.adapter import Adapter, CallOptions, WorkerSpec, validate_implementation
-    from snakepit.call_infos import CallInfo
-    from snakepit.devices import Devices
+    from snakepit.adapters.adapter import Adapter, CallOptions, WorkerSpec, validate_implementation
+    from snakepit.adapters.devices import Devices
+    from snakepit.adapters.limits import ResourceLimits
+    from snakepit.adapters.program_adapter import ProgramAdapter
+    from snakepit.adapters.python_adapter import PythonAdapter
+    from snakepit.calls.call_infos import CallInfo
+    from snakepit.calls.nesting import HostCall
+    from snakepit.calls.stats import PoolStats, WorkerInfo
     from snakepit.errors import SnakepitError
     from snakepit.executor.executor import ProcessPoolExecutor
-    from snakepit.explain import Explanation
     from snakepit.inline.adapter import InlineAdapter
-    from snakepit.limits import ResourceLimits
-    from snakepit.nesting import HostCall
+    from snakepit.loops.loop_thread import LoopThread
     from snakepit.policies.breaker import CircuitBreaker
     from snakepit.policies.hedge import HedgePolicy
     from snakepit.policies.retry import RetryPolicy
     from snakepit.policies.stack import with_policies
-    from snakepit.pool import Pool
+    from snakepit.pool.explain import Explanation
+    from snakepit.pool.pool import Pool
+    from snakepit.pool.session import Session, generate_session_id
     from snakepit.processes.sweep import sweep_orphans
-    from snakepit.program_adapter import ProgramAdapter
-    from snakepit.python_adapter import PythonAdapter
-    from snakepit.session import Session, generate_session_id
-    from snakepit.sizing import Sizing
-    from snakepit.stats import PoolStats, WorkerInfo
     from snakepit.supervision.health import Health
     from snakepit.supervision.heartbeat import Heartbeat
     from snakepit.supervision.recycling import RecyclePolicy
+    from snakepit.supervision.sizing import Sizing
     from snakepit.worker.batches import Batch
     from snakepit.worker.context import CallContext, current_call
     from snakepit.worker.registry import command
@@ -81,6 +82,7 @@ __all__ = [
     "HedgePolicy",
     "HostCall",
     "InlineAdapter",
+    "LoopThread",
     "Pool",
     "PoolStats",
     "ProcessPoolExecutor",
@@ -106,37 +108,38 @@ __all__ = [
 
 # Imported when first used: a worker needs no pool, and the keeper nothing but the standard library.
 _HOMES = {
-    "Adapter": "adapter",
+    "Adapter": "adapters.adapter",
     "Batch": "worker.batches",
     "CallContext": "worker.context",
-    "CallInfo": "call_infos",
-    "CallOptions": "adapter",
+    "CallInfo": "calls.call_infos",
+    "CallOptions": "adapters.adapter",
     "CircuitBreaker": "policies.breaker",
-    "Devices": "devices",
-    "Explanation": "explain",
+    "Devices": "adapters.devices",
+    "Explanation": "pool.explain",
     "Health": "supervision.health",
     "Heartbeat": "supervision.heartbeat",
     "HedgePolicy": "policies.hedge",
-    "HostCall": "nesting",
+    "HostCall": "calls.nesting",
     "InlineAdapter": "inline.adapter",
-    "Pool": "pool",
-    "PoolStats": "stats",
+    "LoopThread": "loops.loop_thread",
+    "Pool": "pool.pool",
+    "PoolStats": "calls.stats",
     "ProcessPoolExecutor": "executor.executor",
-    "ProgramAdapter": "program_adapter",
-    "PythonAdapter": "python_adapter",
+    "ProgramAdapter": "adapters.program_adapter",
+    "PythonAdapter": "adapters.python_adapter",
     "RecyclePolicy": "supervision.recycling",
-    "ResourceLimits": "limits",
+    "ResourceLimits": "adapters.limits",
     "RetryPolicy": "policies.retry",
-    "Session": "session",
-    "Sizing": "sizing",
+    "Session": "pool.session",
+    "Sizing": "supervision.sizing",
     "SnakepitError": "errors",
-    "WorkerInfo": "stats",
-    "WorkerSpec": "adapter",
+    "WorkerInfo": "calls.stats",
+    "WorkerSpec": "adapters.adapter",
     "command": "worker.registry",
     "current_call": "worker.context",
-    "generate_session_id": "session",
+    "generate_session_id": "pool.session",
     "sweep_orphans": "processes.sweep",
-    "validate_implementation": "adapter",
+    "validate_implementation": "adapters.adapter",
     "with_policies": "policies.stack",
 }
 

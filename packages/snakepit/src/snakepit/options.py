@@ -10,7 +10,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Final, Literal, get_args
 
-from snakepit.calls import PRIORITIES, Priority
+from snakepit.calls.call import PRIORITIES, Priority
 from snakepit.checks import LONGEST, instance_or_none, seconds, whole_number
 from snakepit.errors import ConfigurationError
 from snakepit.telemetry.trace import is_idempotency_key

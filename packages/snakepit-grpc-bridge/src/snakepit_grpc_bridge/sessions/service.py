@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, Unpack
 
 from snakepit.errors import DecodeError, SnakepitError
 from snakepit.options import USE_DEFAULT, Affinity, UseDefault, affinity_option, whole_number
-from snakepit.session import generate_session_id
+from snakepit.pool.session import generate_session_id
 from snakepit.telemetry import bus
 from snakepit_grpc_bridge.cancelling import UnbrokenWork
 from snakepit_grpc_bridge.errors import BridgeError, OutcomeUnknown, SessionNotFound

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+from snakepit.calls.nesting import current_chain
 from snakepit.errors import QueueTimeout
-from snakepit.nesting import current_chain
 
 __all__ = ["Turns", "answer_by", "left_until"]
 

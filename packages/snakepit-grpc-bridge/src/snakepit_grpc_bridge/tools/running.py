@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from typing import Any, Final, NoReturn
 
+from snakepit.calls.nesting import LocalCall, is_held
 from snakepit.errors import CallTimeout, QueueTimeout
-from snakepit.nesting import LocalCall, is_held
-from snakepit.threads import call_in_thread, iterate_in_thread
+from snakepit.loops.threads import call_in_thread, iterate_in_thread
 from snakepit_grpc_bridge.cancelling import is_cancelled
 from snakepit_grpc_bridge.tools.failing import raise_tool_error
 from snakepit_grpc_bridge.tools.records import Tool

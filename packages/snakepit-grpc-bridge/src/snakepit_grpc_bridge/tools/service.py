@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Any
 
 import snakepit
+from snakepit.calls.nesting import LocalCall
 from snakepit.errors import CallTimeout, SnakepitError, StreamingNotSupported
-from snakepit.nesting import LocalCall
 from snakepit.options import seconds, whole_number
 from snakepit.telemetry import bus
 from snakepit_grpc_bridge.errors import ToolExecutionFailed, ValidationFailed

@@ -8,13 +8,13 @@ import statistics
 import time
 from collections.abc import Iterable
 
+from snakepit.adapters.python_adapter import PythonAdapter
 from snakepit.cli.checks import look_at_machine
 from snakepit.cli.failures import ExitStatus, describe
 from snakepit.cli.finding import Finding, Status, error, ok, warning
 from snakepit.cli.output import write, write_json
 from snakepit.errors import SnakepitError
-from snakepit.pool import Pool
-from snakepit.python_adapter import PythonAdapter
+from snakepit.pool.pool import Pool
 
 _PATIENCE = 20.0
 _CALLS = 200

@@ -11,11 +11,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from snakepit.adapters.python_adapter import PythonAdapter
 from snakepit.cli.failures import ExitStatus, report
 from snakepit.cli.output import note, write_json
 from snakepit.errors import ConfigurationError, Outcome, SnakepitError, StreamingNotSupported
-from snakepit.pool import Pool
-from snakepit.python_adapter import PythonAdapter
+from snakepit.pool.pool import Pool
 
 
 def run(options: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from snakepit._logs import steady_logger
-from snakepit.call_infos import describe_calls
+from snakepit.calls.call_infos import describe_calls
 from snakepit.control.folder import bind_socket, remove_socket, sweep_sockets
 from snakepit.control.messages import (
     MAX_REQUEST_BYTES,
@@ -30,8 +30,8 @@ from snakepit.errors import ProtocolError, SnakepitError, UnknownCommand, as_typ
 from snakepit.wire.frames import Frame, FrameDecoder
 
 if TYPE_CHECKING:
-    from snakepit.dispatcher import Dispatcher
-    from snakepit.stats import PoolStats
+    from snakepit.calls.stats import PoolStats
+    from snakepit.pool.dispatcher import Dispatcher
     from snakepit.supervision.health import Health
     from snakepit.supervision.workforce import Workforce
 

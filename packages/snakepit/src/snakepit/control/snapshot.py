@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
-from snakepit.call_infos import CallInfo
-from snakepit.stats import PoolStats
+from snakepit.calls.call_infos import CallInfo
+from snakepit.calls.stats import PoolStats
 from snakepit.supervision.health import Health
 from snakepit.supervision.member import Member, Standing
 

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Final
 
 from snakepit._logs import steady_logger
+from snakepit.calls.look_ahead import CommandTimes
 from snakepit.errors import (
     CallTimeout,
     ConfigurationError,
@@ -31,9 +32,8 @@ from snakepit.errors import (
 from snakepit.executor.errors import also, broken, with_traceback
 from snakepit.executor.pickling import Message, Pickler, unpack
 from snakepit.executor.runner import RUN
-from snakepit.look_ahead import CommandTimes
-from snakepit.loop_thread import LoopThread
-from snakepit.pool import Pool
+from snakepit.loops.loop_thread import LoopThread
+from snakepit.pool.pool import Pool
 from snakepit.worker.target import import_is_running
 
 logger = steady_logger("snakepit.executor")

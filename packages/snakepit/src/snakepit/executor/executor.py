@@ -13,6 +13,7 @@ from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar
 
+from snakepit.calls.look_ahead import DEPTH
 from snakepit.errors import ConfigurationError
 from snakepit.executor.engine import Engine, Task
 from snakepit.executor.errors import also
@@ -20,9 +21,8 @@ from snakepit.executor.mapping import MappingExecutor
 from snakepit.executor.pickling import DEFAULT_PICKLER, Pickler, pack
 from snakepit.executor.runner import run_chunk
 from snakepit.executor.starting import Start, TaskAdapter, start_method
-from snakepit.look_ahead import DEPTH
 from snakepit.options import seconds
-from snakepit.pool import Pool
+from snakepit.pool.pool import Pool
 from snakepit.supervision.recycling import RecyclePolicy
 
 P = ParamSpec("P")

@@ -11,11 +11,11 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from snakepit.adapters.python_adapter import PythonAdapter
 from snakepit.errors import ConfigurationError
 from snakepit.executor.errors import also
 from snakepit.executor.pickling import DEFAULT_PICKLER, Pickler, pack, pack_for_start
 from snakepit.executor.runner import TARGET, TRACKER
-from snakepit.python_adapter import PythonAdapter
 
 _PROCESS_NAME = "SnakepitProcess"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from snakepit.adapter import CallOptions, WorkerSpec, call_worker
+from snakepit.adapters.adapter import CallOptions, WorkerSpec, call_worker
 from snakepit.inline.values import travelled
 from snakepit.inline.worker import InlineWorker
 from snakepit.worker.target import split_target

@@ -19,8 +19,9 @@ from contextlib import AbstractContextManager, nullcontext
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from snakepit import call_events
-from snakepit.calls import Call
+from snakepit.calls import call_events
+from snakepit.calls.call import Call
+from snakepit.calls.nesting import HostCall, enter_chain
 from snakepit.errors import ConfigurationError, HostCallCancelled
 from snakepit.inline.values import travelled, travelled_error
 from snakepit.link.host_calls import (
@@ -29,9 +30,8 @@ from snakepit.link.host_calls import (
     find_function,
     iterate_function,
 )
-from snakepit.nesting import HostCall, enter_chain
+from snakepit.loops.threads import iterate_in_thread
 from snakepit.telemetry import bus
-from snakepit.threads import iterate_in_thread
 from snakepit.worker.context import CallContext
 
 _T = TypeVar("_T")

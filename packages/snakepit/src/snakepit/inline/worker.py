@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 from snakepit._logs import steady_logger
-from snakepit.adapter import Adapter, CallOptions, WorkerSpec
-from snakepit.adapter_worker import AdapterWorker
-from snakepit.calls import Call
+from snakepit.adapters.adapter import Adapter, CallOptions, WorkerSpec
+from snakepit.adapters.adapter_worker import AdapterWorker
+from snakepit.calls.call import Call
 from snakepit.errors import WorkerStartFailed
 from snakepit.inline.calls import InlineHostCalls, Work
 from snakepit.inline.values import travelled, travelled_error, travelled_result
+from snakepit.loops.threads import Ended, WorkThread, ended_in_thread, start_thread
 from snakepit.telemetry.trace import CORRELATION_ID
-from snakepit.threads import Ended, WorkThread, ended_in_thread, start_thread
 from snakepit.wire.credit import WINDOW
 from snakepit.wire.messages import CallRequest
 from snakepit.worker.batches import read_batches

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from snakepit import forks
 from snakepit.errors import SnakepitError
-from snakepit.wakeups import WakeUps
+from snakepit.loops.wakeups import WakeUps
 from snakepit.wire.exchange import SegmentExchange, resolved
 from snakepit.wire.frames import Frame, FrameDecoder
 from snakepit.wire.segments import OutgoingSegments

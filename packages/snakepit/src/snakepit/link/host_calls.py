@@ -8,9 +8,10 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
-from snakepit import call_events
-from snakepit.calls import Call
-from snakepit.carriers import Carrier, Carriers
+from snakepit.calls import call_events
+from snakepit.calls.call import Call
+from snakepit.calls.nesting import HostCall, enter_chain
+from snakepit.calls.windows import AsyncSendWindow
 from snakepit.errors import (
     ProtocolError,
     SnakepitError,
@@ -21,11 +22,10 @@ from snakepit.errors import (
 )
 from snakepit.link.connection import FrameConnection
 from snakepit.link.items import ItemSender
-from snakepit.nesting import HostCall, enter_chain
+from snakepit.loops.carriers import Carrier, Carriers
+from snakepit.loops.threads import call_in_thread, iterate_in_thread
 from snakepit.telemetry import bus
 from snakepit.telemetry.labels import error_labels
-from snakepit.threads import call_in_thread, iterate_in_thread
-from snakepit.windows import AsyncSendWindow
 from snakepit.wire.frames import Frame, FrameType
 from snakepit.wire.messages import (
     CallRequest,

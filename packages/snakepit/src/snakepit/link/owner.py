@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from snakepit.calls import Call
+from snakepit.calls.call import Call
 from snakepit.errors import WorkerError
-from snakepit.wakeups import WakeUps
+from snakepit.loops.wakeups import WakeUps
 
 
 class WorkerEvents(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from snakepit.calls import Call
+from snakepit.calls.call import Call
 from snakepit.errors import ProtocolError
 from snakepit.wire.frames import Frame, FrameType
 from snakepit.wire.messages import read_ids, value_frame

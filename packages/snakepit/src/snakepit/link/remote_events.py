@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
-from snakepit.calls import Call
+from snakepit.calls.call import Call
 from snakepit.telemetry import bus
 from snakepit.telemetry.trace import CORRELATION_ID
 from snakepit.wire.events import Listen, listen_frame, read_events

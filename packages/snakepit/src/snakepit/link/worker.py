@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
-from snakepit import call_events
 from snakepit._logs import steady_logger
-from snakepit.calls import Call, CallState
+from snakepit.calls import call_events
+from snakepit.calls.call import Call, CallState
 from snakepit.errors import (
     ProtocolError,
     SnakepitError,

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
+from snakepit.calls.nesting import current_chain, earliest_deadline
 from snakepit.errors import CallTimeout, ConfigurationError, Outcome
-from snakepit.nesting import current_chain, earliest_deadline
 from snakepit.options import USE_DEFAULT, Timeout, seconds
 
 

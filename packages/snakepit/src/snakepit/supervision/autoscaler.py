@@ -6,10 +6,10 @@ import asyncio
 import time
 
 from snakepit._logs import steady_logger
-from snakepit.scheduler import Scheduler
-from snakepit.sizing import Sizing
+from snakepit.calls.scheduler import Scheduler
 from snakepit.supervision import events
 from snakepit.supervision.scaling import Load, Scaler
+from snakepit.supervision.sizing import Sizing
 from snakepit.supervision.workforce import Workforce
 from snakepit.telemetry import bus
 

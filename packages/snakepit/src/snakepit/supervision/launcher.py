@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from snakepit.adapter import Adapter, DirectWorker, WorkerSpec
-from snakepit.adapter_worker import AdapterWorker
+from snakepit.adapters.adapter import Adapter, DirectWorker, WorkerSpec
+from snakepit.adapters.adapter_worker import AdapterWorker
 from snakepit.errors import WorkerStartFailed
 from snakepit.link.host_calls import HostFunction
 from snakepit.supervision import events

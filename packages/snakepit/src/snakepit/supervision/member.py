@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 from enum import Enum
 
-from snakepit.adapter import DirectWorker
-from snakepit.stats import WorkerInfo
+from snakepit.adapters.adapter import DirectWorker
+from snakepit.calls.stats import WorkerInfo
 from snakepit.supervision.heartbeat import Pulse, Verdict
 
 

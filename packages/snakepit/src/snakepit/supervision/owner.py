@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from snakepit.calls import Call
+from snakepit.calls.call import Call
 from snakepit.errors import WorkerError
 
 

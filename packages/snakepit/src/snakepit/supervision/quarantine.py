@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from snakepit.calls import Call
+from snakepit.calls.call import Call
 from snakepit.errors import PoisonCall, WorkerError
 from snakepit.options import whole_number
 from snakepit.wire.codec import fingerprint

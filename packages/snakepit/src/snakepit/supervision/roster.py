@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from snakepit.adapter import DirectWorker
+from snakepit.adapters.adapter import DirectWorker
 from snakepit.supervision.member import Member, Standing
 from snakepit.supervision.staffing import Staff
 

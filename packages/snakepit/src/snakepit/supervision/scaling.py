@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from snakepit.options import seconds
-from snakepit.sizing import Sizing
+from snakepit.supervision.sizing import Sizing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,8 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from snakepit._logs import steady_logger
-from snakepit.calls import Call, CallOutcome
+from snakepit.calls.call import Call, CallOutcome
+from snakepit.calls.stats import WorkerInfo
 from snakepit.errors import (
     AdapterInitFailed,
     PoolClosed,
@@ -19,8 +20,7 @@ from snakepit.errors import (
     WorkerHung,
     WorkerStartFailed,
 )
-from snakepit.sizing import Sizing, worker_limit
-from snakepit.stats import WorkerInfo
+from snakepit.loops.wakeups import WakeUps
 from snakepit.supervision import events
 from snakepit.supervision.heartbeat import Heartbeat, Verdict
 from snakepit.supervision.launcher import Launcher
@@ -30,9 +30,9 @@ from snakepit.supervision.owner import WorkforceOwner
 from snakepit.supervision.recycling import RecyclePolicy, recycled_at_once
 from snakepit.supervision.restarts import RestartBudget
 from snakepit.supervision.roster import Roster, current_task
+from snakepit.supervision.sizing import Sizing, worker_limit
 from snakepit.supervision.staffing import Staff, moves
 from snakepit.telemetry import bus
-from snakepit.wakeups import WakeUps
 
 logger = steady_logger("snakepit.pool")
 _FAILURES_IN_A_ROW = 8

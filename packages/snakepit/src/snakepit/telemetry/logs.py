@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from snakepit.nesting import current_chain, served_command
+from snakepit.calls.nesting import current_chain, served_command
 from snakepit.worker.context import find_call
 
 _NO_CALL: Final = "-"

@@ -18,11 +18,11 @@ from enum import Enum
 from types import TracebackType
 from typing import Any
 
+from snakepit.adapters.python_adapter import PythonAdapter
 from snakepit.errors import ConfigurationError
 from snakepit.link.channels import HostEnds, WorkerEnds
 from snakepit.options import whole_number
 from snakepit.processes.spec import ProcessSpec
-from snakepit.python_adapter import PythonAdapter
 from snakepit.testing.frame_proxy import FrameProxy
 from snakepit.testing.gates import Gate
 from snakepit.testing.waiting import PATIENCE, readable

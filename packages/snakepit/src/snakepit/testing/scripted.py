@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from snakepit.adapter import CallOptions, WorkerSpec
-from snakepit.adapter_worker import AdapterWorker
+from snakepit.adapters.adapter import CallOptions, WorkerSpec
+from snakepit.adapters.adapter_worker import AdapterWorker
 from snakepit.errors import (
     ConfigurationError,
     Outcome,

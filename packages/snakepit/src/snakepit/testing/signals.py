@@ -8,9 +8,9 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from snakepit.pool import Pool
-from snakepit.process_adapter import ProcessAdapter
-from snakepit.python_adapter import PythonAdapter
+from snakepit.adapters.process_adapter import ProcessAdapter
+from snakepit.adapters.python_adapter import PythonAdapter
+from snakepit.pool.pool import Pool
 from snakepit.testing.waiting import alive, wait_until
 
 

@@ -55,8 +55,8 @@ from typing import Any
 
 import msgpack
 
-from snakepit import _error_text as text
 from snakepit.errors import DecodeError
+from snakepit.errors import error_text as text
 from snakepit.wire import placing, values
 from snakepit.wire.explain import cause_of, explain, too_large
 from snakepit.wire.frames import MAX_BODY_BYTES

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from snakepit import _error_text as text
 from snakepit.errors import EncodeError, PayloadTooLarge, SnakepitError
+from snakepit.errors import error_text as text
 from snakepit.wire import arrays, placing, values
 from snakepit.wire._refusal import Refusal
 from snakepit.wire.locate import label_of, shown

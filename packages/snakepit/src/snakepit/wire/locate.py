@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from snakepit import _error_text as text
+from snakepit.errors import error_text as text
 
 # Each level is decoded again, so what a hostile peer can cost is bounded.
 _MOST_BYTES = 1 << 20

@@ -24,9 +24,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
+from snakepit.calls.windows import AsyncSendWindow, ThreadSendWindow
 from snakepit.errors import ConfigurationError, HostCallCancelled, SnakepitError
 from snakepit.telemetry import bus
-from snakepit.windows import AsyncSendWindow, ThreadSendWindow
 from snakepit.wire.credit import NO_CREDIT
 from snakepit.wire.frames import FLAG_SEGMENTS, Frame, FrameType
 from snakepit.wire.messages import CallRequest, read_call, read_credit

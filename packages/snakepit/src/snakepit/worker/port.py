@@ -10,7 +10,7 @@ import threading
 import time
 from typing import NoReturn
 
-from snakepit.spin import AdaptiveSpin
+from snakepit.loops.spin import AdaptiveSpin
 from snakepit.wire.batching import ItemBatches
 from snakepit.wire.credit import SendWindow
 from snakepit.wire.exchange import SegmentExchange, resolved

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from snakepit.windows import AsyncSendWindow
+from snakepit.calls.windows import AsyncSendWindow
 from snakepit.wire.credit import Credit
 from snakepit.worker.context import CallContext
 from snakepit.worker.registry import Command

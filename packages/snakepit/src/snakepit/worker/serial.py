@@ -25,10 +25,10 @@ from collections.abc import (
 )
 from typing import Any, Final, TypeVar
 
+from snakepit.calls.windows import AsyncSendWindow
 from snakepit.errors import ConfigurationError, HostCallCancelled, SnakepitError
+from snakepit.loops.threads import call_in_thread, iterate_in_thread
 from snakepit.telemetry import bus
-from snakepit.threads import call_in_thread, iterate_in_thread
-from snakepit.windows import AsyncSendWindow
 from snakepit.wire.frames import FLAG_NESTED, FLAG_SEGMENTS, Frame, FrameType
 from snakepit.wire.messages import read_call, read_credit
 from snakepit.worker.calls import (

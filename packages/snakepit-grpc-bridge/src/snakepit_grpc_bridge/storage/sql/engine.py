@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Any, Final, Self, TypeVar
 
 from snakepit.errors import SnakepitError
-from snakepit.waiting import Waiting
+from snakepit.loops.waiting import Waiting
 from snakepit_grpc_bridge.storage.interface import Change, FaultPoint, refuse_coroutine
 from snakepit_grpc_bridge.storage.schema import Schema
 from snakepit_grpc_bridge.storage.sql.dialects import Dialect

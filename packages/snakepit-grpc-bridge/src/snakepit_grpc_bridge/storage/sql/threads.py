@@ -8,8 +8,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from snakepit.doorbell import Doorbell
-from snakepit.wakeups import WakeUps
+from snakepit.loops.doorbell import Doorbell
+from snakepit.loops.wakeups import WakeUps
 from snakepit_grpc_bridge.errors import OutcomeUnknown, StorageUnavailable
 from snakepit_grpc_bridge.storage.sql.engine import Engine, Job
 

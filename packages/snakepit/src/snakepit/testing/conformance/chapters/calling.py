@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from snakepit._error_base import CAUSE_LIMIT_ACCEPTED, Outcome
-from snakepit._error_text import MESSAGE_LIMIT, TRACEBACK_LIMIT
+from snakepit.errors.base import CAUSE_LIMIT_ACCEPTED, Outcome
+from snakepit.errors.error_text import MESSAGE_LIMIT, TRACEBACK_LIMIT
 from snakepit.testing.conformance.bench import Bench
 from snakepit.testing.conformance.host import Host
 from snakepit.testing.conformance.rules import Chapter, NotOffered, broken

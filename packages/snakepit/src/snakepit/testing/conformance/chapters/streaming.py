@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from snakepit._error_base import Outcome
+from snakepit.errors.base import Outcome
 from snakepit.testing.conformance.bench import Bench
 from snakepit.testing.conformance.chapters.calling import check_error
 from snakepit.testing.conformance.rules import Chapter, broken

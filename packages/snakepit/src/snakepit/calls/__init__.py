@@ -1,0 +1,1 @@
+"""Calls: their records, order and time, and which worker each goes to. Nearly all of it pure."""

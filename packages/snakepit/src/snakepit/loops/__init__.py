@@ -1,0 +1,1 @@
+"""Event loops and threads: how they wait for, wake and call each other."""

@@ -1,0 +1,1 @@
+"""The pool: what its users see, and how calls get from there to workers and back."""
