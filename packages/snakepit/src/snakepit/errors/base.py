@@ -83,6 +83,8 @@ class SnakepitError(Exception):
 
     def __init_subclass__(cls, *, registered: bool = True, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith(f"{PUBLIC_MODULE}."):
+            cls.__module__ = PUBLIC_MODULE
         if registered:
             _register(cls)
 
@@ -130,7 +132,6 @@ _register(SnakepitError)
 class CallError(SnakepitError):
     """Base of errors of a single call."""
 
-    __module__ = PUBLIC_MODULE
     code = "call_error"
 
 
@@ -142,7 +143,6 @@ class RemoteError(CallError):
     ``except ValueError`` works; never of a type that would end a process or a generator.
     """
 
-    __module__ = PUBLIC_MODULE
     code = "remote_error"
     outcome = Outcome.DONE
 
@@ -177,14 +177,12 @@ class RemoteError(CallError):
 class ValueTransportError(SnakepitError):
     """Base of errors of values and bytes on their way between processes."""
 
-    __module__ = PUBLIC_MODULE
     code = "value_transport_error"
 
 
 class ProtocolError(ValueTransportError):
     """The peer broke the wire protocol. The connection is closed; report it as a bug."""
 
-    __module__ = PUBLIC_MODULE
     code = "protocol_error"
     outcome = Outcome.UNKNOWN
 
@@ -346,7 +344,7 @@ def _remote_class(builtin: object) -> type[RemoteError]:
         return RemoteError
     name = found.__name__
     if name not in _STAND_INS:
-        namespace = {"__module__": PUBLIC_MODULE, "__doc__": f"A {name} of another process."}
+        namespace = {"__doc__": f"A {name} of another process."}
         made = type(f"Remote{name}", (RemoteError, found), namespace, registered=False)
         _STAND_INS[name] = cast("type[RemoteError]", made)
     return _STAND_INS[name]

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from snakepit.errors.base import PUBLIC_MODULE, SnakepitError
+from snakepit.errors.base import SnakepitError
 
 
 class PoolError(SnakepitError):
     """Base of errors of the pool itself."""
 
-    __module__ = PUBLIC_MODULE
     code = "pool_error"
 
 
 class PoolStartFailed(PoolError):
     """The pool could not start its workers; the chained cause says why. Correct it, start again."""
 
-    __module__ = PUBLIC_MODULE
     code = "pool_start_failed"
 
     @classmethod
@@ -33,14 +31,12 @@ class PoolStartFailed(PoolError):
 class PoolClosed(PoolError):
     """The pool is closing, closed or not entered yet. Use it inside its ``async with`` block."""
 
-    __module__ = PUBLIC_MODULE
     code = "pool_closed"
 
 
 class PoolSaturated(PoolError):
     """The queue is full. Send less at a time, wait and retry, or raise ``size``/``queue_limit``."""
 
-    __module__ = PUBLIC_MODULE
     code = "pool_saturated"
     retryable = True
 
@@ -48,14 +44,12 @@ class PoolSaturated(PoolError):
 class PoolBroken(PoolError):
     """The pool's process tree is gone and could not be rebuilt. Close it and open a new one."""
 
-    __module__ = PUBLIC_MODULE
     code = "pool_broken"
 
 
 class QueueTimeout(PoolError, TimeoutError):
     """No worker became free in time; the call never started. Retry later, or raise ``size``."""
 
-    __module__ = PUBLIC_MODULE
     code = "queue_timeout"
     retryable = True
 
@@ -79,7 +73,6 @@ class QueueTimeout(PoolError, TimeoutError):
 class WorkerBusy(PoolError):
     """The one worker that may run the call has no free slot. Retry when its calls have ended."""
 
-    __module__ = PUBLIC_MODULE
     code = "worker_busy"
     retryable = True
 
@@ -90,14 +83,12 @@ class SessionWorkerUnavailable(PoolError):
     Release the session (or take another one), build what it needs again, then retry.
     """
 
-    __module__ = PUBLIC_MODULE
     code = "session_worker_unavailable"
 
 
 class PoolNotReady(PoolError, TimeoutError):
     """The workers waited for were not ready in time; the details say how many were. Wait longer."""
 
-    __module__ = PUBLIC_MODULE
     code = "pool_not_ready"
     retryable = True
 
@@ -105,7 +96,6 @@ class PoolNotReady(PoolError, TimeoutError):
 class NoWorkersAvailable(PoolError):
     """No worker is up and none is starting. Look at the last start failure, then retry."""
 
-    __module__ = PUBLIC_MODULE
     code = "no_workers_available"
     retryable = True
 
@@ -114,7 +104,6 @@ class PoisonCall(PoolError):
     """The call has killed workers before and was not sent to one more. See the cause, correct it,
     then ``reload`` the pool; or send other arguments (and another idempotency key)."""
 
-    __module__ = PUBLIC_MODULE
     code = "poison_call"
 
     @classmethod
@@ -133,7 +122,6 @@ class PoisonCall(PoolError):
 class CircuitOpen(PoolError):
     """A circuit breaker refused the call: calls before it failed. Retry after ``retry_after_s``."""
 
-    __module__ = PUBLIC_MODULE
     code = "circuit_open"
     retryable = True
 
