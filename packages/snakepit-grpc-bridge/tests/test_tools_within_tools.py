@@ -87,6 +87,27 @@ async def test_tools_with_limits_call_each_other_through_workers() -> None:
         assert await run(platform, None, "call", "pong", {"depth": 6}) == 3
 
 
+async def test_tools_that_would_wait_for_each_other_through_workers_are_told() -> None:
+    async with running_platform(workers=2) as platform:
+        met = asyncio.Barrier(2)
+
+        def tool(other: str) -> Any:
+            async def meet(nested: bool = False) -> Any:
+                if nested:
+                    return "nested"
+                await met.wait()
+                calls = [{"nested": True}]
+                ends, _ = await run(platform, None, "questions_for_calls", other, calls)
+                return ends[0]
+
+            return meet
+
+        await platform.tools.register("ping", tool("pong"), concurrency=1)
+        await platform.tools.register("pong", tool("ping"), concurrency=1)
+        both = asyncio.gather(platform.tools.call("ping"), platform.tools.call("pong"))
+        assert sorted(await both) == ["ToolDeadlock", "nested"]
+
+
 async def test_a_tool_of_the_workers_that_calls_itself() -> None:
     async with running_platform() as platform, platform.sessions.open() as session:
         tools = platform.tools

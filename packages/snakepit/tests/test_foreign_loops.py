@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import inspect
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -309,15 +309,21 @@ async def test_nobody_waits_for_workers_of_a_loop_that_has_stopped(
     await asyncio.to_thread(home.run_until_complete, pool.aclose(drain=False))
 
 
+def at_once(pool: Pool) -> tuple[Callable[[], object], ...]:
+    """What answers at once, or changes the pool in the loop that it is called in."""
+    return (
+        lambda: pool.release_session("ada"),
+        lambda: pool.session("ada").close(),
+        lambda: pool.resize(2),
+        lambda: pool.explain("add"),
+        lambda: pool.recycle("none"),
+        pool.reset_restarts,
+    )
+
+
 async def test_what_answers_at_once_is_only_for_the_pools_own_loop() -> None:
     async def refused(pool: Pool) -> None:
-        for use in (
-            lambda: pool.release_session("ada"),
-            lambda: pool.resize(2),
-            lambda: pool.explain("add"),
-            lambda: pool.recycle("none"),
-            pool.reset_restarts,
-        ):
+        for use in at_once(pool):
             with pytest.raises(ConfigurationError, match="belongs to another event loop"):
                 use()
         for begin in (pool.reload, lambda: pool.dump_stacks("none")):
@@ -326,3 +332,28 @@ async def test_what_answers_at_once_is_only_for_the_pools_own_loop() -> None:
 
     async with new_pool() as pool:
         await elsewhere(refused(pool))
+
+
+async def test_a_thread_without_a_loop_is_refused_and_told_the_way() -> None:
+    def refused() -> None:
+        for use in at_once(pool):
+            with pytest.raises(ConfigurationError, match=r"none here; use it there, by `LoopThr"):
+                use()
+
+    async with new_pool() as pool:
+        bound = await pool.execute("pid", session_id="ada")
+        await asyncio.to_thread(refused)
+        assert pool.release_session("ada")
+        assert await pool.execute("pid") == bound
+
+
+def test_what_a_pool_knows_of_a_session_is_forgotten_also_when_its_loop_is_over() -> None:
+    with asyncio.Runner() as runner:
+        pool = new_pool()
+        runner.run(pool.start())
+        runner.run(pool.execute("pid", session_id="ada"))
+        assert pool.release_session("ada")
+        with pytest.raises(ConfigurationError, match="none here"):
+            pool.recycle(pool.workers()[0].worker_id)
+        runner.run(pool.aclose())
+    pool.session("ada").close()

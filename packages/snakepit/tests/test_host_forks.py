@@ -49,6 +49,7 @@ def every_use(pool: Pool, worker_id: str) -> list[Callable[[], object]]:
         lambda: pool.release_session("ada"),
         lambda: pool.resize(2),
         lambda: pool.recycle(worker_id),
+        pool.reset_restarts,
         lambda: pool.reload().send(None),
         lambda: pool.await_ready(1.0).send(None),
         lambda: pool.dump_stacks(worker_id).send(None),

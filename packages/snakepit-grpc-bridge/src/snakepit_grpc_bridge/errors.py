@@ -34,6 +34,7 @@ __all__ = [
     "StorageCorrupt",
     "StorageFull",
     "StorageUnavailable",
+    "ToolDeadlock",
     "ToolExecutionFailed",
     "ToolNotFound",
     "UnsupportedType",
@@ -285,6 +286,14 @@ class DuplicateTool(BridgeError):
     """A tool of that name is registered in that scope. Pass ``replace=True`` to replace it."""
 
     code = "duplicate_tool"
+
+
+class ToolDeadlock(BridgeError):
+    """Tools with a limit of concurrency would wait for each other in a circle, which this call was
+    about to close. It did not run; the others go on when the call that it is a part of has ended.
+    """
+
+    code = "tool_deadlock"
 
 
 class ToolExecutionFailed(BridgeError):

@@ -13,10 +13,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from processes import until
 
 from snakepit.loops.doorbell import Doorbell
 from snakepit_grpc_bridge.errors import OutcomeUnknown, StorageUnavailable
-from snakepit_grpc_bridge.storage import Schema, open_storage
+from snakepit_grpc_bridge.storage import Schema, Storage, open_storage
 from snakepit_grpc_bridge.storage.sql.dialects import SQLITE
 from snakepit_grpc_bridge.storage.sql.engine import Common, Engine, Job, JobKind
 from snakepit_grpc_bridge.storage.sql.threads import Threads
@@ -54,9 +55,14 @@ async def do(threads: Threads, work: Callable[[object], object]) -> object:
     job = Job(JobKind.TRANSACT, work)
     threads.submit(job)
     await job
-    if job.error is not None:
-        raise job.error
+    error = job.given_up or job.error
+    if error is not None:
+        raise error
     return job.value
+
+
+def storage_threads() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name == "snakepit-storage"]
 
 
 @pytest.mark.parametrize("at_once", [1, 64])
@@ -126,6 +132,88 @@ async def test_threads_that_were_left_behind_give_their_descriptors_back_when_th
         await waiting
     assert not left.is_closed
     gate.set()  # the check for leaks behind each test waits for the thread and its pipes
+
+
+async def test_what_a_caller_was_told_of_a_job_that_was_given_up_stays_true() -> None:
+    began, gate, ended = threading.Event(), threading.Event(), threading.Event()
+    done: list[object] = []
+
+    class Late(Worker):
+        def run(self, jobs: list[Job]) -> None:
+            began.set()
+            assert gate.wait(10)
+            for job in jobs:  # as SQLite's does
+                job.value = job.error = None
+            super().run(jobs)
+            ended.set()
+
+    threads = Threads([Late()])
+    threads.start(lambda _: None)
+    callers = [
+        asyncio.create_task(do(threads, lambda _: done.append("begun"))),
+        asyncio.create_task(do(threads, lambda _: done.append("queued"))),
+    ]
+    await asyncio.to_thread(began.wait, 10)
+    await threads.end(0.01)
+    gate.set()
+    assert ended.wait(10)  # before the callers go on
+    told = await asyncio.gather(*callers, return_exceptions=True)
+    assert [type(each) for each in told] == [OutcomeUnknown, OutcomeUnknown]
+    await until(lambda: not storage_threads(), "the thread ends")
+    assert done == ["begun"]
+
+
+@asynccontextmanager
+async def reading_storage(
+    path: Path, gate: threading.Event
+) -> AsyncIterator[tuple[Storage, asyncio.Task[bool]]]:
+    """A storage with an open connection in each kind of thread, one of which reads until the gate
+    opens.
+    """
+    storage = open_storage(f"sqlite:///{path}/state.db", Schema(tables=()))
+    await storage.start()
+    began = threading.Event()
+
+    def hold(_: object) -> bool:
+        began.set()
+        return gate.wait(10)
+
+    reading = asyncio.create_task(storage.read(hold))
+    await asyncio.to_thread(began.wait, 10)
+    yield storage, reading
+
+
+async def test_a_task_that_closes_a_storage_and_is_cancelled_leaves_no_thread(
+    tmp_path: Path,
+) -> None:
+    gate = threading.Event()
+    async with reading_storage(tmp_path, gate) as (storage, reading):
+        closing = asyncio.create_task(storage.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        gate.set()
+        await storage.aclose()  # waits for what the first has begun
+        assert await reading
+        await until(lambda: not storage_threads(), "the threads end")
+
+
+def test_a_loop_that_ends_while_a_storage_is_closed_leaves_no_thread(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    async def leave() -> None:
+        async with reading_storage(tmp_path, gate) as (storage, _):
+            closing = asyncio.create_task(storage.aclose())
+            await asyncio.sleep(0)
+            assert not closing.done()
+
+    asyncio.run(leave())  # cancels all tasks
+    others = threading.enumerate()[1:]
+    gate.set()
+    for thread in others:
+        thread.join(10)
+    assert not storage_threads()
 
 
 @pytest.mark.parametrize("most", [0, 1, 2])

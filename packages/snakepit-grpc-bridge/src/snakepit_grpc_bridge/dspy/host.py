@@ -11,6 +11,7 @@ from typing import Any
 
 from snakepit.errors import SnakepitError
 from snakepit.options import Affinity
+from snakepit_grpc_bridge.arguments import call_arguments, named_arguments
 from snakepit_grpc_bridge.dspy.instance_records import InstanceRecords
 from snakepit_grpc_bridge.dspy.options import OPTION_PREFIX, OPTION_VARIABLES, lm_options
 from snakepit_grpc_bridge.dspy.paths import STORED, check_method, check_path, check_target
@@ -148,8 +149,7 @@ class DspyService:
         arguments = {
             "class_path": class_path,
             "method": method,
-            "args": list(args),
-            "kwargs": dict(kwargs or {}),
+            **call_arguments(args, kwargs),
             "keep": session_id is not None,
         }
         return await self._keeping("dspy.call", arguments, session_id, config, timeout)
@@ -179,9 +179,10 @@ class DspyService:
             await platform.dspy.execute_instance(qa, {"question": "?"}, session_id=session.id)
         """
         check_path(class_path, self._settings.import_allow)
-        signature = _signature_of(class_path, args, kwargs or {})
+        given = call_arguments(args, kwargs)
+        signature = _signature_of(class_path, **given)
         result = await self.call(
-            class_path, "__init__", args, kwargs, session_id=session_id, timeout=timeout
+            class_path, "__init__", **given, session_id=session_id, timeout=timeout
         )
         if not isinstance(result, dict) or "stored" not in result:
             raise ValidationFailed(f"{class_path} made a {type(result).__name__}, which is data")
@@ -214,8 +215,10 @@ class DspyService:
         if record.signature is not None and method == "__call__":
             record.signature.check_inputs(inputs)
         arguments = {
-            "instance_id": record.instance_id, "method": method, "inputs": dict(inputs),
-        }  # fmt: skip
+            "instance_id": record.instance_id,
+            "method": method,
+            "inputs": named_arguments("inputs", inputs),
+        }
         return await self._keeping("dspy.execute", arguments, session_id, config, timeout)
 
     async def release(self, instance_id: str, *, session_id: str) -> bool:

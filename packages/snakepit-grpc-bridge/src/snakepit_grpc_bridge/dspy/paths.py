@@ -56,13 +56,18 @@ def check_method(method: object) -> str:
     Raises:
         ValidationFailed: it is something else.
     """
-    valid = isinstance(method, str) and method.isidentifier() and method[0] != "_"
+    if not isinstance(method, str):
+        raise ValidationFailed(
+            f"the method is a {type(method).__name__}, not a name; pass positional arguments as "
+            "args=[...] and named ones as kwargs={...}"
+        )
+    valid = method.isidentifier() and method[0] != "_"
     if not valid and method not in _SPECIAL_METHODS:
         raise ValidationFailed(
             f"{method!r:.200} is no method that can be called; use a public name, '__init__' to "
             "create an instance, or '__call__'"
         )
-    return str(method)
+    return method
 
 
 def resolve(path: str, allowed: Sequence[str]) -> Any:

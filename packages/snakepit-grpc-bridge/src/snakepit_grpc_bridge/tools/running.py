@@ -9,11 +9,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from typing import Any, Final, NoReturn
 
-from snakepit.calls.nesting import LocalCall, is_held
+from snakepit.calls.nesting import LocalCall, held_here
 from snakepit.errors import CallTimeout, QueueTimeout
 from snakepit.loops.threads import call_in_thread, iterate_in_thread
 from snakepit_grpc_bridge.cancelling import is_cancelled
 from snakepit_grpc_bridge.tools.failing import raise_tool_error
+from snakepit_grpc_bridge.tools.places import Places, Waits
 from snakepit_grpc_bridge.tools.records import Tool
 
 __all__ = ["ToolRunner", "inside", "took_too_long"]
@@ -29,7 +30,8 @@ class ToolRunner:
     """Runs tools of the host, and keeps the limits of all. For one event loop."""
 
     def __init__(self) -> None:
-        self._limits: dict[str, dict[str, asyncio.Semaphore]] = {}
+        self._limits: dict[str, dict[str, Places]] = {}
+        self._waits = Waits()
 
     async def run(self, tool: Tool, given: Mapping[str, Any], nested: LocalCall | None) -> Any:
         """Run a tool's function and return what it returns.
@@ -39,6 +41,7 @@ class ToolRunner:
 
         Raises:
             QueueTimeout: its turn did not come within its limit of time.
+            ToolDeadlock: its turn would never come.
             CallTimeout: it took longer than what was left of that.
             ToolExecutionFailed: it raised; its exception is the cause.
             CallDepthExceeded: tools, or it and programs, call each other without end.
@@ -88,12 +91,15 @@ class ToolRunner:
 
         Raises:
             QueueTimeout: the place did not come free in time.
+            ToolDeadlock: it never would.
         """
         if tool.concurrency is None or nested is None:
             return nullcontext(tool.timeout)
         limits = self._limits.setdefault(tool.session_id, {})
-        places = limits.setdefault(tool.name, asyncio.Semaphore(tool.concurrency))
-        return nullcontext(tool.timeout) if is_held(places) else _place(places, tool, nested)
+        places = limits.setdefault(tool.name, Places(tool.name, tool.concurrency))
+        if places in held_here():
+            return nullcontext(tool.timeout)
+        return _place(self._waits, places, tool, nested)
 
     def forget(self, session_id: str, name: str) -> None:
         """A tool was removed or replaced; calls that run keep their limit."""
@@ -130,12 +136,12 @@ async def _inside(nested: LocalCall, items: AsyncGenerator[Any]) -> AsyncGenerat
 
 @asynccontextmanager
 async def _place(
-    places: asyncio.Semaphore, tool: Tool, nested: LocalCall
+    waits: Waits, places: Places, tool: Tool, nested: LocalCall
 ) -> AsyncIterator[float | None]:
     start = time.monotonic()
     try:
         async with asyncio.timeout(tool.timeout):
-            await places.acquire()
+            await waits.turn(places, nested)
     except TimeoutError:
         raise QueueTimeout(
             f"a call of the tool {tool.name!r} did not run: it waited {tool.timeout:g} s, all of "
@@ -143,13 +149,12 @@ async def _place(
             "tool with a higher concurrency or timeout",
             details={"tool": tool.name, "limit": "tool", "timeout_s": tool.timeout},
         ) from None
-    nested.holds = places
+    places.take(nested)
     try:
         left = None if tool.timeout is None else tool.timeout - (time.monotonic() - start)
         yield left and max(left, _LEAST_TIMEOUT)
     finally:
-        nested.holds = None
-        places.release()
+        places.give_back(nested)
 
 
 def _raise_failed(tool: Tool, error: BaseException, *, timed_out: bool) -> NoReturn:

@@ -248,6 +248,7 @@ class ToolService:
             ValidationFailed: parameters are missing, unknown or of a wrong type; it did not run.
             StreamingNotSupported: it is a generator: see :meth:`stream`.
             QueueTimeout: its turn did not come within its limit of time; it did not run.
+            ToolDeadlock: it would never come: calls with a limit wait for each other in a circle.
             CallTimeout: it took longer than what was left of that.
             ToolExecutionFailed: it raised; its exception is the cause.
             CallDepthExceeded: it is nested in more than 32 calls of tools and programs.

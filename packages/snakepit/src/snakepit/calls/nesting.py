@@ -142,9 +142,10 @@ def current_chain() -> Chain:
     return chain and tuple(host_call for host_call in chain if not host_call.ended)
 
 
-def is_held(thing: object) -> bool:
-    """Whether a call that the running code is a part of holds that very thing."""
-    return any(isinstance(call, LocalCall) and call.holds is thing for call in current_chain())
+def held_here() -> list[object]:
+    """What the calls hold that the running code is a part of."""
+    calls = (call for call in current_chain() if isinstance(call, LocalCall))
+    return [call.holds for call in calls if call.holds is not None]
 
 
 def enter_chain(chain: Chain) -> None:

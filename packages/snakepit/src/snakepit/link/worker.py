@@ -10,8 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from snakepit._logs import steady_logger
-from snakepit.calls import call_events
-from snakepit.calls.call import Call, CallState
+from snakepit.calls.call import Call, CallState, call_events
 from snakepit.errors import (
     ProtocolError,
     SnakepitError,

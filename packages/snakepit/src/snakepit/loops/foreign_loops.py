@@ -13,7 +13,7 @@ import contextvars
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from snakepit.errors import Outcome, PoolClosed
+from snakepit.errors import ConfigurationError, Outcome, PoolClosed
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -187,6 +187,24 @@ def running_elsewhere(
         if home is not None and asyncio.get_running_loop() is not home and home.is_running():
             return home
     return None
+
+
+def require_running(home: asyncio.AbstractEventLoop, owner: str) -> None:
+    """Refuse what is for the loop ``home``, where another one runs, or none.
+
+    Raises:
+        ConfigurationError: this is such a place.
+    """
+    try:
+        if asyncio.get_running_loop() is home:
+            return
+        told = "another event loop; use it there, or create one here"
+    except RuntimeError:
+        told = (
+            "an event loop, and there is none here; use it there, by `LoopThread.call` or the "
+            "loop's `call_soon_threadsafe`"
+        )
+    raise ConfigurationError(f"{owner} belongs to {told}")
 
 
 def loop_stopped(owner: str) -> PoolClosed:

@@ -59,12 +59,9 @@ class CallingPool(ABC):
     def loop_elsewhere(self) -> asyncio.AbstractEventLoop | None:
         """The pool's loop, if the caller is in another one, and it runs."""
 
-    def _require_not_elsewhere(self) -> None:
-        """Refuse to answer at once where the pool's loop is needed, and another one runs."""
-        if self.loop_elsewhere() is not None:
-            raise ConfigurationError(
-                f"pool {self.name!r} belongs to another event loop; use it there"
-            )
+    @abstractmethod
+    def _require_own_loop(self) -> None:
+        """Refuse what changes the pool at once, anywhere but in its event loop."""
 
     async def execute(
         self,
@@ -206,10 +203,12 @@ class CallingPool(ABC):
 
         Raises:
             PoolBroken: the pool belongs to another process.
-            ConfigurationError: called from another event loop than the pool's.
+            ConfigurationError: called from anywhere but the pool's event loop, while that runs.
         """
         self._require_own_process()
-        self._require_not_elsewhere()
+        home = self._wakeups.loop
+        if home is not None and home.is_running():  # or nobody is disturbed
+            self._require_own_loop()
         known = self._scheduler.release_session(session_id)
         self._dispatcher.start_waiting()
         return known
@@ -234,13 +233,13 @@ class CallingPool(ABC):
 
         Raises:
             PoolClosed, PoolBroken: the pool takes no calls.
-            ConfigurationError: called from another event loop than the pool's.
+            ConfigurationError: called from anywhere but the pool's event loop.
 
         Example::
 
             print(pool.explain("greet", session_id="ada").reason)
         """
-        self._require_not_elsewhere()
+        self._require_own_loop()
         call = self._new_call(
             command, None, None, session_id, None, None, affinity, priority, False
         )

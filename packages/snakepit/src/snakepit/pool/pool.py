@@ -6,7 +6,6 @@ What becomes of a call once it is submitted is the dispatcher's business.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -30,14 +29,19 @@ from snakepit.errors import (
     PoolNotReady,
 )
 from snakepit.link.host_calls import HostFunction
-from snakepit.loops.foreign_loops import CalledElsewhere, run_there, running_elsewhere
+from snakepit.loops.foreign_loops import (
+    CalledElsewhere,
+    require_running,
+    run_there,
+    running_elsewhere,
+)
 from snakepit.loops.spin import DEFAULT_SPIN
 from snakepit.loops.wakeups import WakeUps
 from snakepit.options import Affinity, CallDefaults, instance_or_none, seconds, whole_number
-from snakepit.pool import pool_events
 from snakepit.pool.calling import CallingPool
 from snakepit.pool.dispatcher import Dispatcher
 from snakepit.pool.names import claim_name, give_back_name
+from snakepit.pool.pool import pool_events
 from snakepit.pool.state import WHY_CLOSED, PoolState
 from snakepit.pool.supervised import SupervisedPool
 from snakepit.supervision.autoscaler import Autoscaler
@@ -458,7 +462,6 @@ class Pool(CallingPool, SupervisedPool):
         self._require_unbroken()
 
     def _require_open(self) -> None:
-        self._require_not_elsewhere()
         if self._state is not PoolState.OPEN:
             raise PoolClosed(f"pool {self.name!r} {WHY_CLOSED[self._state]}")
         self._require_own_process()
@@ -473,12 +476,8 @@ class Pool(CallingPool, SupervisedPool):
             )
 
     def _require_own_loop(self) -> None:
-        with contextlib.suppress(RuntimeError):  # there is none
-            if asyncio.get_running_loop() is self._loop:
-                return
-        raise ConfigurationError(
-            f"pool {self.name!r} belongs to another event loop; use it there, or create one here"
-        )
+        if self._loop is not None:  # or it has nothing yet that could be disturbed
+            require_running(self._loop, f"pool {self.name!r}")
 
     def loop_elsewhere(self) -> asyncio.AbstractEventLoop | None:
         if self._loop is None or self._is_foreign_process():  # in a fork it seems to run

@@ -28,8 +28,8 @@ class SupervisedPool(ABC):
         """Refuse what would reach the workers of another process."""
 
     @abstractmethod
-    def _require_not_elsewhere(self) -> None:
-        """Refuse what is for the pool's event loop, if that runs and the caller is in another."""
+    def _require_own_loop(self) -> None:
+        """Refuse what changes the pool at once, anywhere but in its event loop."""
 
     def resize(self, size: int | Sizing | None) -> None:
         """Have another number of workers from now on; as the pool's option ``size``.
@@ -41,7 +41,8 @@ class SupervisedPool(ABC):
         as they are until ``reload``.
 
         Raises:
-            ConfigurationError: there can't be so many workers; or this is not the pool's loop.
+            ConfigurationError: there can't be so many workers; or called from anywhere but the
+                pool's event loop.
             PoolClosed: the pool is not open.
             PoolBroken: it starts no workers any more, or belongs to another process.
 
@@ -61,13 +62,14 @@ class SupervisedPool(ABC):
 
         Raises:
             PoolBroken: the pool belongs to another process.
+            ConfigurationError: called from anywhere but the pool's event loop.
 
         Example::
 
             pool.recycle(pool.workers()[0].worker_id)
         """
         self._require_own_process()
-        self._require_not_elsewhere()
+        self._require_own_loop()
         return self._workforce.recycle(worker_id, "it was asked for")
 
     def reset_restarts(self) -> None:
@@ -76,11 +78,14 @@ class SupervisedPool(ABC):
         For a pool whose workers die of what they are asked to do, and that is to go on all the
         same; or that has given up (PoolBroken), once the cause is corrected.
 
+        Raises: as ``recycle``.
+
         Example::
 
             pool.reset_restarts()
         """
-        self._require_not_elsewhere()
+        self._require_own_process()
+        self._require_own_loop()
         self._workforce.reset_restarts()
 
     def calls(self) -> tuple[CallInfo, ...]:
@@ -110,7 +115,8 @@ class SupervisedPool(ABC):
         made to write them by a signal, as where C code holds the lock.
 
         Raises:
-            ConfigurationError: there is no such worker, or its adapter has no processes of Python.
+            ConfigurationError: there is no such worker, its adapter has no processes of Python, or
+                this is not the pool's event loop.
             WorkerHung: it did not answer, and is stopped or did not react to the signal in 2 s.
             PoolBroken: the pool belongs to another process.
 
@@ -120,5 +126,5 @@ class SupervisedPool(ABC):
                 print(info.worker_id, await pool.dump_stacks(info.worker_id))
         """
         self._require_own_process()
-        self._require_not_elsewhere()
+        self._require_own_loop()
         return await self._workforce.monitor.dump_stacks(worker_id)

@@ -48,7 +48,7 @@ class Job(Waiting):
     that it has ended.
     """
 
-    __slots__ = ("changes", "error", "kind", "submitted", "value", "work")
+    __slots__ = ("changes", "error", "given_up", "kind", "submitted", "value", "work")
 
     def __init__(self, kind: JobKind, work: Callable[[Any], Any]) -> None:
         super().__init__()
@@ -57,6 +57,8 @@ class Job(Waiting):
         self.submitted = time.monotonic()
         self.value: Any = None
         self.error: BaseException | None = None
+        #: What the caller is told instead, whatever a thread still makes of the job.
+        self.given_up: SnakepitError | None = None
         self.changes: list[Change] = []
 
 

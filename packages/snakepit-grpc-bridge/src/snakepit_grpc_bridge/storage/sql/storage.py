@@ -42,6 +42,7 @@ class SqlStorage(Storage):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._forks = 0
         self._open = False
+        self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<Storage {self._label}>"
@@ -61,13 +62,26 @@ class SqlStorage(Storage):
             raise
 
     async def aclose(self) -> None:
-        if not self._open or forks.count != self._forks:
+        if self._loop is None or forks.count != self._forks:
             return
-        self._open = False
-        self._common.closing.set()
+        if self._open:
+            self._open = False
+            self._common.closing.set()
+            # A task of its own: whoever waits for it may be cancelled. And so may this task, before
+            # it has begun, by a program that ends: all are told whatever becomes of it.
+            self._closing = self._loop.create_task(self._end_all())
+            self._closing.add_done_callback(self._tell_all_to_end)
+        if self._closing is not None and not self._closing.done():
+            await asyncio.shield(self._closing)
+
+    async def _end_all(self) -> None:
         # Those that read come first: the last connection to SQLite clears its log away.
         for threads in reversed(self._groups):
             await threads.end(self._common.timeout + _SLACK)
+
+    def _tell_all_to_end(self, _: object) -> None:
+        for threads in self._groups:
+            threads.tell_to_end()
 
     async def transact(self, work: Callable[[Transaction], _T]) -> _T:
         return cast("_T", await self._do(JobKind.TRANSACT, self._writers, work))
@@ -89,11 +103,12 @@ class SqlStorage(Storage):
         job = Job(kind, work)
         threads.submit(job)
         await job
-        if job.error is not None:
+        error = job.given_up or job.error
+        if error is not None:
             try:
-                raise job.error
+                raise error
             finally:
-                del job  # the error's traceback would keep it, and it keeps the error
+                del job, error  # the error's traceback would keep them, and they keep the error
         return job.value
 
     def _finish(self, jobs: list[Job]) -> None:

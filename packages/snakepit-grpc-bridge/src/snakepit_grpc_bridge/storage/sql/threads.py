@@ -71,16 +71,19 @@ class Threads:
         self._jobs.append(job)
         self._to_do.ring()
 
+    def tell_to_end(self) -> None:
+        """Have the threads end when they have done what was submitted."""
+        if self._ends and not self._ending:
+            self._ending = True
+            self._to_do.ring()
+
     async def end(self, patience: float) -> None:
         """Wait until what was submitted is done and the threads have ended.
 
         Those that get nothing done for ``patience`` seconds are left behind.
         """
-        if not self._ends:
-            return  # none could be started
-        self._ending = True
-        self._to_do.ring()
-        left = set(self._ends)
+        self.tell_to_end()
+        left = set(self._ends)  # none if they could not be started
         while left:
             before = self._delivered
             _, left = await asyncio.wait(left, timeout=patience)
@@ -90,8 +93,10 @@ class Threads:
                 return
 
     def _abandon(self) -> None:
+        # A caller who reads what has become of its write must not be overtaken by it.
+        self._jobs.clear()
         for job in self._pending:
-            job.error = OutcomeUnknown(
+            job.given_up = OutcomeUnknown(
                 "the storage was closed, and had not answered; read before you write again"
             )
             self._wakeups.add(job)
