@@ -178,6 +178,17 @@ def update_with(name: str, what: str) -> Any:
     return worker.update_variable(name, functions[what])
 
 
+def update_in_place(names: list[str]) -> list[Any]:
+    """Begin variables with one default and a function that changes it; what they and it are now."""
+    default: list[str] = []
+
+    def noted(found: list[str]) -> list[str]:
+        found.append("ada")
+        return found
+
+    return [*(worker.update_variable(name, noted, default) for name in names), default]
+
+
 def names_of_variables(pattern: str) -> list[list[Any]]:
     return [
         [each["name"], each["type"], each["version"], each["scope"], each["id"]]

@@ -410,6 +410,8 @@ async def test_updates_from_workers_lose_nothing() -> None:
         with pytest.raises(VariableNotFound):
             await run(platform, session.id, "update_with", "never", "double")
         assert await platform.variables.get("s", "m") == 14
+        begun = await run(platform, session.id, "update_in_place", ["first", "second"])
+        assert begun == [["ada"], ["ada"], []]
 
 
 async def test_calls_and_streams_of_a_strict_session_go_on_with_another_worker() -> None:

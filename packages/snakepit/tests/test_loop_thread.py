@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import contextvars
+import errno
 import os
 import signal
 import threading
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from snakepit.errors import ConfigurationError, PoolClosed
+from snakepit.errors import ConfigurationError, PoolClosed, PoolStartFailed
 from snakepit.loops.foreign_loops import Crossing
 from snakepit.loops.loop_thread import LoopThread
 
@@ -133,6 +134,17 @@ def test_what_is_no_coroutine_is_refused_instead_of_waited_for_for_ever(loop: Lo
         loop.run(42)  # type: ignore[arg-type]
 
 
+def test_work_that_was_cancelled_from_within_does_not_blame_the_loop(loop: LoopThread) -> None:
+    async def waits_for_what_was_cancelled() -> None:
+        other = asyncio.ensure_future(asyncio.Event().wait())
+        other.cancel()
+        await other
+
+    with pytest.raises(asyncio.CancelledError):
+        loop.run(waits_for_what_was_cancelled())
+    assert loop.run(forty_two()) == 42
+
+
 def test_a_plain_function_is_called_on_the_loop(loop: LoopThread) -> None:
     assert loop.call(lambda: threading.current_thread().name) == "test-loop"
     with pytest.raises(ZeroDivisionError):
@@ -171,6 +183,30 @@ def test_a_stream_that_is_let_go_on_the_loop_itself_ends(loop: LoopThread) -> No
     loop.call(held.clear)  # the generator is collected there, and its end can't be waited for
     loop.run(asyncio.sleep(0))
     assert ended == ["test-loop"]
+
+
+def test_an_interrupt_ends_a_stream_that_takes_a_while_to_end(
+    loop: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    async def slow_to_end() -> AsyncIterator[int]:
+        yield 1
+        try:
+            seen.append("waits")
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(2000):
+                await asyncio.sleep(0)
+            seen.append("ended")
+
+    monkeypatch.setattr("snakepit.loops.loop_thread._INTERRUPTIBLE", 0.01)
+    items = loop.iterate(slow_to_end())
+    assert next(items) == 1
+    with pytest.raises(KeyboardInterrupt):
+        next(items)
+    assert seen == ["waits", "ended"]
 
 
 def test_a_stream_ends_with_its_loop(loop: LoopThread) -> None:
@@ -297,6 +333,36 @@ def test_a_callback_that_fails_is_told_and_keeps_none_from_being_called(
     assert [type(failure["exception"]) for failure in failures] == [error]
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_work_that_exits_does_so_where_it_is_waited_for(
+    loop: LoopThread, kind: type[BaseException]
+) -> None:
+    go_on: asyncio.Event = loop.call(asyncio.Event)
+    outcomes: list[BaseException] = []
+    others = _in_thread(loop, go_on.wait, outcomes)
+
+    async def exits() -> None:
+        await asyncio.sleep(0)
+        raise kind(3)
+
+    with pytest.raises(kind), loop.entered(contextlib.AsyncExitStack()):
+        loop.run(exits())
+    loop.call(go_on.set)
+    others.join(10)
+    assert not others.is_alive()
+    assert outcomes == []
+
+
+def test_a_loop_stops_also_when_work_exits_at_that_moment(loop: LoopThread) -> None:
+    async def exits() -> None:
+        loop._leave()
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        loop.run(exits())
+    loop.join()
+
+
 def test_a_stop_that_comes_while_the_loop_ends_its_tasks_keeps_it_from_ending_none(
     loop: LoopThread,
 ) -> None:
@@ -369,9 +435,18 @@ def test_a_thread_that_cant_be_started_leaves_nothing_behind(
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    with pytest.raises(RuntimeError, match="new thread"):
+    with pytest.raises(PoolStartFailed, match=r"the client can't .*new thread; let this process"):
         LoopThread("test-loop", owner="client")
     # The check for leaks behind each test looks for the pipe.
+
+
+def test_a_loop_without_descriptors_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> tuple[int, int]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pipe", refuse)
+    with pytest.raises(PoolStartFailed, match=r"the client can't .*; let this process have more"):
+        LoopThread("test-loop", owner="client")
 
 
 def test_many_threads_at_once_each_have_their_own_result(loop: LoopThread) -> None:

@@ -121,9 +121,9 @@ async def aset_variable(name: str, value: Any) -> None:
 def update_variable(name: str, function: Callable[[Any], Any], default: Any = MISSING) -> Any:
     """Replace a variable's value by ``function`` of it, and return that. No write is lost.
 
-    The value is what reading finds, the default if there is none. When somebody else has written
-    meanwhile, ``function`` is called again with what they wrote: it should be quick, and have no
-    effects of its own. What it raises is raised here, and nothing is written.
+    The value is what reading finds, a copy of the default if there is none. When somebody else has
+    written meanwhile, ``function`` is called again with what they wrote: it should be quick, and
+    have no effects of its own. What it raises is raised here, and nothing is written.
 
     Raises: as :func:`get_variable` and :func:`set_variable`.
 

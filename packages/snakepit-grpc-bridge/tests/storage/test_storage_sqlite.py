@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import sqlite3
@@ -15,7 +16,13 @@ from full_disks import can_mount
 from storage_hosts import result_of
 from storage_tables import ITEMS, SCHEMA, Item
 
-from snakepit.errors import ConfigurationError, DecodeError, EncodeError, PayloadTooLarge
+from snakepit.errors import (
+    ConfigurationError,
+    DecodeError,
+    EncodeError,
+    PayloadTooLarge,
+    SnakepitError,
+)
 from snakepit_grpc_bridge.errors import (
     OutcomeUnknown,
     StorageCorrupt,
@@ -361,6 +368,31 @@ def test_another_event_loop_is_refused(sqlite_url: str) -> None:
             second.run(storage.transact(put(1)))
         first.run(storage.transact(put(1)))
         first.run(storage.aclose())
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "retryable", "advice"),
+    [
+        (errno.ENOSPC, StorageFull, False, "No space left on device; free some"),
+        (errno.EMFILE, StorageUnavailable, True, "Too many open files; let this process have more"),
+        (errno.EROFS, StorageUnavailable, False, "Read-only file system; make its folder"),
+    ],
+)
+async def test_a_file_that_cant_be_created_is_told_with_what_helps(
+    sqlite_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    kind: type[SnakepitError],
+    retryable: bool,
+    advice: str,
+) -> None:
+    def refuse(_: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("snakepit_grpc_bridge.storage.sql.place._create", refuse)
+    with pytest.raises(kind, match=advice) as raised:
+        await open_storage(sqlite_url, SCHEMA).start()
+    assert raised.value.retryable is retryable
 
 
 def test_result_codes_that_no_test_can_provoke(path: Path) -> None:

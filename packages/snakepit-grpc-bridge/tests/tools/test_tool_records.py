@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,19 @@ async def test_records_of_many_calls_are_all_written(sqlite_url: str) -> None:
     async with running_state(sqlite_url) as state:
         records = await state.tools.audit("s", limit=1000)
         assert [record.outcome for record in records] == ["ok"] * 500
+
+
+async def test_a_stream_that_outlives_its_platform_leaves_nothing_that_goes_on() -> None:
+    async def count() -> AsyncIterator[int]:
+        for number in range(3):
+            yield number
+
+    async with running_state() as state:
+        await state.tools.register("count", count)
+        items = state.tools.stream("count", {}, "s")
+        assert await anext(items) == 0
+    await items.aclose()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_what_is_done_with_variables_and_tools_is_logged_without_values(

@@ -150,6 +150,22 @@ async def test_updates_with_a_default_create_one_and_lose_nothing(storage_url: s
             await state.variables.update("s", record.id, str, default=10)
 
 
+async def test_a_default_that_is_changed_in_place_is_the_default_of_the_next_one(
+    storage_url: str,
+) -> None:
+    empty: list[str] = []
+
+    def noted(names: list[str]) -> list[str]:
+        names.append("ada")
+        return names
+
+    async with running_state(storage_url) as state:
+        for name in ("first", "second"):
+            await state.variables.update("s", name, noted, default=empty)
+            assert await state.variables.get("s", name) == ["ada"]
+    assert empty == []
+
+
 # --- the fields of a class ------------------------------------------------------------------------
 
 

@@ -47,6 +47,7 @@ class AuditLog:
         self._rows: list[ToolCallRow] = []
         self._one_at_a_time = asyncio.Lock()
         self._writing: asyncio.Task[None] | None = None
+        self._closed = False
         self._full = asyncio.Event()
         # Of several hosts, none has the numbers of another: they begin with the time.
         self._numbers = itertools.count(time.time_ns())
@@ -55,6 +56,8 @@ class AuditLog:
         self, tool: str, session_id: str, caller: str | None, duration: float, outcome: str
     ) -> None:
         """A call has ended."""
+        if self._closed:
+            return  # a stream that is ended with its loop
         # Rows are made of them when they are written: that takes longer than the rest of this.
         self._gathered.append((session_id, tool, caller, time.time(), duration, outcome))
         if self._writing is None:
@@ -93,7 +96,8 @@ class AuditLog:
         await self._storage.prune(TOOL_CALLS.span(by="time", stop=time.time() - RETENTION))
 
     async def aclose(self) -> None:
-        """Write down what is left. Idempotent."""
+        """Write down what is left, and nothing any more. Idempotent."""
+        self._closed = True
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -338,7 +339,7 @@ class VariableService:
 
         ``function`` is plain and quick and has no effects of its own: it may be called again, and
         in another thread. With a ``default``, one that is not there is created, with ``function``
-        of that.
+        of a copy of that.
 
         Example::
 
@@ -349,7 +350,7 @@ class VariableService:
 
         def work(writing: Writing) -> VariableRow:
             if default is not _MISSING and writing.find(name) is None:
-                return writing.put(name, function(default))
+                return writing.put(name, function(copy.deepcopy(default)))
             row = writing.require(name)
             return writing.write(row, function(self._values.value_of(row)))
 

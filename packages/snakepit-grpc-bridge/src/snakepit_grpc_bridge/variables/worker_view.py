@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -128,8 +129,10 @@ class WorkerVariables:
     def _change(
         self, name: str, found: Found, function: Callable[[Any], Any], default: Any
     ) -> dict[str, Any]:
-        value = function(self._value(name, found, default))
-        return {**_writing(name, value), "expected": found.version}
+        value = self._value(name, found, default)
+        if found.type is None:  # the caller's own, which may be the default of others, too
+            value = copy.deepcopy(value)
+        return {**_writing(name, function(value)), "expected": found.version}
 
     def _kept(self, call: snakepit.CallContext, name: str) -> Found | None:
         state = current_state(call)

@@ -10,7 +10,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import contextvars
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from snakepit.errors import ConfigurationError, Outcome, PoolClosed
@@ -19,7 +19,8 @@ T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
 # Seconds. A loop tells nobody that it has stopped, so who waits for one looks at it so often.
 _LOOK_EVERY: Final = 0.25
-_END: Final = object()
+#: Comes after the last item of a stream. (StopAsyncIteration can't leave a coroutine.)
+END: Final = object()
 
 
 class CalledElsewhere(Exception):
@@ -105,16 +106,19 @@ class Crossing(Generic[T]):
             self._task.cancel()
 
     def _ended(self, task: asyncio.Task[T]) -> None:
-        if task.cancelled():
-            error: BaseException | None = PoolClosed(
-                f"the {self._owner} was closed while this call ran", outcome=Outcome.UNKNOWN
-            )
-        else:
+        try:
             error = task.exception()
+        except asyncio.CancelledError as cancelled:
+            error = self._closed() if task.cancelling() else cancelled  # which it raised by itself
         if error is None:
             self._result.set_result(task.result())
         else:
             self._result.set_exception(error)
+
+    def _closed(self) -> PoolClosed:
+        return PoolClosed(
+            f"the {self._owner} was closed while this call ran", outcome=Outcome.UNKNOWN
+        )
 
 
 async def run_there(home: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
@@ -142,6 +146,28 @@ async def run_there(home: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T
             crossing.give_up()
 
 
+class Steps(Generic[T]):
+    """The steps of a stream that is iterated over from another thread, one at a time: one that was
+    cancelled may still be on its way out when the stream is to be closed.
+    """
+
+    def __init__(self, stream: AsyncIterator[T]) -> None:
+        self._stream = stream
+        self._turn = asyncio.Lock()
+
+    async def next(self) -> Any:
+        """The next item; ``END`` after the last."""
+        async with self._turn:
+            return await anext(self._stream, END)
+
+    async def close(self) -> None:
+        """Stop the stream."""
+        close = getattr(self._stream, "aclose", None)  # iterators need not have it
+        if close is not None:
+            async with self._turn:
+                await close()
+
+
 class StreamElsewhere(Generic[T]):
     """The items of a pool's ``stream``, which runs in its loop; each is asked for by itself, so it
     is never further ahead than there. Its steps raise as :func:`run_there`.
@@ -150,17 +176,16 @@ class StreamElsewhere(Generic[T]):
     be closed already when the one that iterates over it comes to it.
     """
 
-    def __init__(self, home: asyncio.AbstractEventLoop, stream: AsyncGenerator[T]) -> None:
+    def __init__(self, home: asyncio.AbstractEventLoop, stream: AsyncIterator[T]) -> None:
         self._home = home
-        self._stream = stream
-        self._turn = asyncio.Lock()  # a step that was cancelled may still be on its way out
+        self._steps = Steps(stream)
 
     def __aiter__(self) -> StreamElsewhere[T]:
         return self
 
     async def __anext__(self) -> T:
-        item = await run_there(self._home, self._step())
-        if item is _END:
+        item = await run_there(self._home, self._steps.next())
+        if item is END:
             raise StopAsyncIteration
         found: T = item
         return found
@@ -168,15 +193,7 @@ class StreamElsewhere(Generic[T]):
     async def aclose(self) -> None:
         """Stop the stream, unless it has ended with its loop."""
         with contextlib.suppress(PoolClosed):
-            await run_there(self._home, self._close())
-
-    async def _step(self) -> Any:
-        async with self._turn:
-            return await anext(self._stream, _END)
-
-    async def _close(self) -> None:
-        async with self._turn:
-            await self._stream.aclose()
+            await run_there(self._home, self._steps.close())
 
 
 def running_elsewhere(

@@ -13,9 +13,9 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypeVar
 
-from snakepit.errors import ConfigurationError, PoolClosed
+from snakepit.errors import ConfigurationError, PoolClosed, PoolStartFailed
 from snakepit.loops.doorbell import Doorbell
-from snakepit.loops.foreign_loops import Crossing
+from snakepit.loops.foreign_loops import END, Crossing, Steps
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,6 +34,9 @@ class LoopThread:
         name: the thread's name.
         owner: what the owner is called in errors, such as "client".
 
+    Raises:
+        PoolStartFailed: the system gives no more threads or descriptors.
+
     Example: a pool for a program without an event loop::
 
         with LoopThread("pool", owner="pool") as loop:
@@ -43,18 +46,28 @@ class LoopThread:
 
     def __init__(self, name: str, *, owner: str) -> None:
         self._owner = owner
-        self._loop = asyncio.new_event_loop()
         self._pid = os.getpid()
         # No lock guards these. A handler of a signal, or a collection of garbage, may ask for
         # anything here in the middle of anything, and it must not wait for what it interrupts.
         self._arrivals: deque[Callable[[], object]] = deque()
         self._bell: Doorbell | None = None  # none: nobody is let in
+        self._leaving = False
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        try:
+            self._loop = asyncio.new_event_loop()
+            self._start()
+        except (OSError, RuntimeError) as error:
+            raise PoolStartFailed(
+                f"the {owner} can't have an event loop of its own: {error}; let this process have "
+                "more threads and open files, or have fewer of them open"
+            ) from error
+
+    def _start(self) -> None:
         try:
             self._bell = Doorbell()
             self._loop.add_reader(self._bell.fileno(), self._hear)
             self._thread.start()
-        except BaseException:  # there are no more descriptors, or threads
+        except BaseException:
             self._bell = None
             self._loop.close()
             raise
@@ -63,7 +76,8 @@ class LoopThread:
         """Run ``work`` on the loop and wait for its result; an interrupt of the wait cancels it.
 
         The context variables of the caller hold inside ``work``, so that a call made by a host
-        function is known as a part of the call that it serves.
+        function is known as a part of the call that it serves. What ``work`` raises is raised
+        here, also when it exits: the loop goes on with that of others.
 
         Raises:
             ConfigurationError: called on the loop's own thread, or in a forked child; ``work`` is
@@ -131,22 +145,19 @@ class LoopThread:
 
         Raises: as ``run``, and what the stream raises.
         """
+        steps = Steps(stream)
         try:
-            while True:
-                try:
-                    item = self.run(_next_of(stream))
-                except _End:
-                    return
+            while (item := self.run(steps.next())) is not END:
                 yield item
         finally:
-            self._end(stream)
+            self._end(steps)
 
-    def _end(self, stream: AsyncIterator[Any]) -> None:
+    def _end(self, steps: Steps[Any]) -> None:
         if self.is_current:  # collected as garbage here, where it can't wait
-            self.start_soon(_close(stream))
+            self.start_soon(steps.close())
         elif self.usable:
             with contextlib.suppress(PoolClosed):  # a loop that stops ends its streams
-                self.run(_close(stream))
+                self.run(steps.close())
 
     def start_soon(self, work: Coroutine[Any, Any, object]) -> None:
         """Run ``work`` without waiting for it; for finalizers, which may run on any thread."""
@@ -239,13 +250,17 @@ class LoopThread:
                 self._loop.call_exception_handler({"message": message, "exception": error})
 
     def _leave(self) -> None:
+        self._leaving = True
         if self._bell is not None:  # else it ends its tasks, and is not to stop before it has
             self._loop.stop()
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_forever()
+            while not self._leaving:
+                # Work that exits does so where it is waited for, and ends nobody else's.
+                with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                    self._loop.run_forever()
         finally:
             bell, self._bell = self._bell, None
             if bell is not None:
@@ -271,23 +286,6 @@ class LoopThread:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._loop.shutdown_asyncgens()
-
-
-class _End(Exception):
-    """A stream has no more items. (StopAsyncIteration can't leave a coroutine.)"""
-
-
-async def _next_of(stream: AsyncIterator[T]) -> T:
-    try:
-        return await anext(stream)
-    except StopAsyncIteration:
-        raise _End from None
-
-
-async def _close(stream: object) -> None:
-    close = getattr(stream, "aclose", None)  # iterators need not have it; async generators do
-    if close is not None:
-        await close()
 
 
 def _no_coroutine(work: object) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
-from snakepit_grpc_bridge.errors import StorageUnavailable
+from snakepit_grpc_bridge.errors import BridgeError, StorageFull, StorageUnavailable
 from snakepit_grpc_bridge.storage.sql.identity import Identity, identity_reader
 
 __all__ = ["Place"]
@@ -35,6 +36,7 @@ class Place:
 
         Raises:
             StorageUnavailable: it can't be created, or is another one now.
+            StorageFull: there is no room to create it.
         """
         if self._file_identity is not None:
             self.check()
@@ -44,12 +46,7 @@ class Place:
         except FileExistsError:
             pass
         except OSError as error:
-            raise StorageUnavailable(
-                f"the database {self.path} can't be created: {error.strerror}; make its folder, "
-                "and make that writable for this user",
-                retryable=False,
-                details={"file": str(self.path)},
-            ) from error
+            raise _not_created(self.path, error) from error
         self._file_identity = self._identity(self._file)
 
     def check(self) -> None:
@@ -96,3 +93,18 @@ def _create(path: Path) -> None:
             os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _not_created(path: Path, error: OSError) -> BridgeError:
+    problem = f"the database {path} can't be created: {error.strerror}"
+    details = {"file": str(path)}
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return StorageFull(f"{problem}; free some and try again", details=details)
+    if error.errno in {errno.EMFILE, errno.ENFILE}:
+        advice = "let this process have more open files, or have fewer of them open"
+        return StorageUnavailable(f"{problem}; {advice}", details=details)
+    return StorageUnavailable(
+        f"{problem}; make its folder, and make that writable for this user",
+        retryable=False,
+        details=details,
+    )
