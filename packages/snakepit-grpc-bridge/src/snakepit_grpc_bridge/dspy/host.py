@@ -13,7 +13,13 @@ from snakepit.errors import SnakepitError
 from snakepit.options import Affinity
 from snakepit_grpc_bridge.dspy.instance_records import InstanceRecords
 from snakepit_grpc_bridge.dspy.options import OPTION_PREFIX, OPTION_VARIABLES, lm_options
-from snakepit_grpc_bridge.dspy.paths import STORED, check_method, check_path, check_target
+from snakepit_grpc_bridge.dspy.paths import (
+    STORED,
+    check_args,
+    check_method,
+    check_path,
+    check_target,
+)
 from snakepit_grpc_bridge.dspy.results import PredictionResult
 from snakepit_grpc_bridge.dspy.signature import SignatureSpec, parse_signature
 from snakepit_grpc_bridge.errors import InstanceNotFound, ValidationFailed
@@ -148,7 +154,7 @@ class DspyService:
         arguments = {
             "class_path": class_path,
             "method": method,
-            "args": list(args),
+            "args": check_args(args),
             "kwargs": dict(kwargs or {}),
             "keep": session_id is not None,
         }

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from snakepit_grpc_bridge.errors import NotAllowed, ValidationFailed, did_you_mean
+from snakepit_grpc_bridge.errors import NotAllowed, ValidationFailed, did_you_mean, shown
 
-__all__ = ["STORED", "check_method", "check_path", "check_target", "resolve"]
+__all__ = ["STORED", "check_args", "check_method", "check_path", "check_target", "resolve"]
 
 #: What an address of a stored instance begins with.
 STORED = "stored."
@@ -63,6 +63,21 @@ def check_method(method: object) -> str:
             "create an instance, or '__call__'"
         )
     return str(method)
+
+
+def check_args(args: object) -> list[Any]:
+    """Return the positional arguments of a call as a list. Pure.
+
+    Raises:
+        ValidationFailed: it is a single value, or names its arguments.
+    """
+    # Text is a sequence, too: of its characters.
+    if isinstance(args, str | bytes | Mapping) or not isinstance(args, Iterable):
+        raise ValidationFailed(
+            f"args is {shown(args)}; pass a list of positional arguments, such as args=[...], or "
+            "arguments by name, such as kwargs={...}"
+        )
+    return list(args)
 
 
 def resolve(path: str, allowed: Sequence[str]) -> Any:

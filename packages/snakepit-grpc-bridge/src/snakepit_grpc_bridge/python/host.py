@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from snakepit_grpc_bridge.dspy.paths import check_path
+from snakepit_grpc_bridge.dspy.paths import check_args, check_path
 from snakepit_grpc_bridge.session_calls import SessionCalls, Timeout
 
 __all__ = ["PythonService"]
@@ -87,4 +87,4 @@ class PythonService:
     ) -> dict[str, Any]:
         dotted = path.replace(":", ".", 1) if isinstance(path, str) else path
         check_path(dotted, self._allowed)
-        return {"path": path, "args": list(args), "kwargs": dict(kwargs or {})}
+        return {"path": path, "args": check_args(args), "kwargs": dict(kwargs or {})}
