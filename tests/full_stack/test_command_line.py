@@ -178,6 +178,8 @@ def test_a_text_from_standard_input_and_a_signature() -> None:
     ("arguments", "message"),
     [
         (["predict", "question ->", "question=x"], "there is no output field after '->'"),
+        # What a shell makes of: predict question -> answer question=x
+        (["predict", "question", "-", "question=x"], "write it in quotes"),
         (["predict", "question -> answer", "query=x"], "missing: question"),
         (["predict", "question -> answer", "x"], "write NAME=VALUE"),
         (["predict", "number: int -> answer", "number=x"], "must be of type int, it was 'x'"),

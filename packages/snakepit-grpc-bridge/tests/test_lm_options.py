@@ -64,5 +64,7 @@ def test_only_a_provider_may_know_further_options() -> None:
 def test_variables_are_checked_alike() -> None:
     own = {"ml_bogus": 1, "mood": "not an option"}
     assert lm_options(own, {}, None, more=True) == {"bogus": 1}
-    with pytest.raises(ValidationFailed, match=r"'bogus' .*from the variables"):
+    with pytest.raises(
+        ValidationFailed, match=r"'bogus' .*from the variables.*write or delete that"
+    ):
         lm_options(own, {}, None, more=False)

@@ -117,6 +117,14 @@ def test_a_pool_refuses_an_adapter_with_the_full_list() -> None:
     assert str(caught.value).startswith("EverythingWrong can't be used as an adapter")
 
 
+@pytest.mark.parametrize("workers_code", ["module:Class", int, object()])
+def test_who_gives_a_pool_the_workers_own_class_is_told_of_the_python_adapter(
+    workers_code: object,
+) -> None:
+    with pytest.raises(AdapterInvalid, match=r"pass PythonAdapter\('package.module:Class'\)"):
+        Pool(workers_code)  # type: ignore[arg-type]
+
+
 def test_a_pool_refuses_a_class_even_if_its_instances_would_do() -> None:
     with pytest.raises(AdapterInvalid) as caught:
         Pool(Minimal)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ the scenarios in docs/faults.md."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import threading
@@ -210,6 +211,24 @@ async def test_22_a_probe_that_fails_is_logged_once_and_recycles_nothing(
         await until(lambda: looks.last_look > first + 0.2, "it was looked at several times")
         assert pool.stats().workers_recycled == 0
     assert caplog.text.count("its memory can't be read") == 1
+
+
+async def test_22_the_memory_of_a_worker_that_was_killed_is_not_looked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    started = tmp_path / "started"
+    async with new_pool(size=1, recycle=RecyclePolicy(max_memory=1 << 40)) as pool:
+        (stuck,) = serving(pool)
+        member = pool._workforce.members[stuck]
+        args = {"started": str(started), "seconds": 3600}
+        call = asyncio.create_task(pool.execute("hold_gil_and_sleep", args))
+        await until(lambda: member.is_probe_due, "it was to be looked at after its call")
+        call.cancel()
+        await until(member.gone.is_set, "it is killed")
+        await until_full(pool)
+    assert f"{stuck} is replaced: its call of 'hold_gil_and_sleep' did not stop" in caplog.text
+    assert "memory can't be read" not in caplog.text
 
 
 async def test_22_a_worker_that_can_not_be_looked_at_hides_no_other(

@@ -137,7 +137,7 @@ async def test_a_worker_whose_call_was_broken_off_is_told() -> None:
             # Its successor may be there before it is gone.
             await events.wait_for("snakepit.worker.terminated", worker_id="shop-1")
     tainted = events.assert_told("snakepit.worker.tainted", worker_id="shop-1", pool="shop")
-    assert tainted.metadata["reason"] == "recycled: a call of it was broken off"
+    assert tainted.metadata["reason"] == "a call of it was broken off"
     events.assert_told("snakepit.worker.terminated", worker_id="shop-1", planned=True)
 
 

@@ -220,11 +220,12 @@ async def test_inferred_types_widen_to_float_and_nothing_else() -> None:
         variables = state.variables
         await variables.put("s", "t", 1)
         assert (await variables.put("s", "t", 0.5)).type == "float"
-        with pytest.raises(ValidationFailed):
+        with pytest.raises(ValidationFailed, match="delete it to give it another"):
             await variables.put("s", "t", "warm")
         await variables.create("s", "n", "integer", 1)
-        with pytest.raises(ValidationFailed):
+        with pytest.raises(ValidationFailed) as declared:
             await variables.put("s", "n", 0.5)
+        assert "delete it" not in str(declared.value)
         with pytest.raises(UnsupportedType):
             await variables.put("s", "o", object())
         assert await variables.exists("s", "o") is False

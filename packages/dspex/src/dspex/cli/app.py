@@ -182,8 +182,14 @@ def predict(
     ] = False,
 ) -> Work:
     """Run a DSPy signature."""
+    from dspex.errors import SignatureInvalid
     from snakepit_grpc_bridge.dspy.signature import parse_signature
 
+    if "->" not in signature:
+        raise SignatureInvalid(
+            f"the signature {signature!r} has no '->'; write it in quotes, as in \"question -> "
+            'answer", since a shell takes a bare > for the name of a file'
+        )
     parsed = parse_signature(signature)
     given = parsed.check_inputs(_fields(parsed, inputs))
 

@@ -14,7 +14,12 @@ from snakepit.options import Affinity
 from snakepit_grpc_bridge.arguments import call_arguments, named_arguments
 from snakepit_grpc_bridge.dspy.instance_records import InstanceRecords
 from snakepit_grpc_bridge.dspy.options import OPTION_PREFIX, OPTION_VARIABLES, lm_options
-from snakepit_grpc_bridge.dspy.paths import STORED, check_method, check_path, check_target
+from snakepit_grpc_bridge.dspy.paths import (
+    STORED,
+    check_method,
+    check_path,
+    check_target,
+)
 from snakepit_grpc_bridge.dspy.results import PredictionResult
 from snakepit_grpc_bridge.dspy.signature import SignatureSpec, parse_signature
 from snakepit_grpc_bridge.errors import InstanceNotFound, ValidationFailed

@@ -103,8 +103,10 @@ def _check(name: str, value: object, more: bool, source: str) -> None:
         problem = f"is not known{did_you_mean(name, _OPTIONS)} (known: {', '.join(_OPTIONS)})"
         wrong = not more
     if wrong:
+        # A variable fails each call until somebody mends it.
+        remedy = "; write or delete that variable" if source == "variables" else ""
         raise ValidationFailed(
-            f"the option {name!r} of the language model (from the {source}) {problem}",
+            f"the option {name!r} of the language model (from the {source}) {problem}{remedy}",
             details={"option": name, "source": source},
         )
 

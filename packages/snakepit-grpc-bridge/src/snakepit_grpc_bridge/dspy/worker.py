@@ -153,16 +153,27 @@ def _method_of(
         return resolve(f"{class_path}.{method}", allowed)
     found = getattr(owner, method, None)
     if not callable(found):
-        known = ", ".join(
-            name
-            for name in dir(type(owner))
-            if not name.startswith("_") and callable(getattr(type(owner), name, None))
-        )
         raise ValidationFailed(
-            f"{class_path} has no method {method!r} (it has: {known or 'none'})",
+            _no_method(owner, class_path, method),
             details={"class_path": class_path, "method": method},
         )
     return found
+
+
+def _no_method(owner: Any, class_path: str, method: str) -> str:
+    if inspect.isroutine(owner):
+        return (
+            f"{class_path} is a function, and {method!r} no method of it; pass what the function "
+            "takes as args=[...] or kwargs={...}"
+        )
+    if inspect.ismodule(owner):
+        return f"{class_path} is a module; name one of its functions, as in '{class_path}.NAME'"
+    known = ", ".join(
+        name
+        for name in dir(type(owner))
+        if not name.startswith("_") and callable(getattr(type(owner), name, None))
+    )
+    return f"{class_path} has no method {method!r} (it has: {known or 'none'})"
 
 
 def _convert_signature(cls: type, given: list[Any], named: dict[str, Any]) -> None:

@@ -196,6 +196,12 @@ class ToolService:
             WorkerLost, ...: the worker that looked for it failed.
         """
         check_tool_name(name)
+        if not isinstance(path, str):
+            raise ValidationFailed(
+                f"{path!r:.200} is no path; write where the workers find the function, as in "
+                "'package.module:function' (a function of the host is registered as it is, by "
+                "register, or register_tool of a client)"
+            )
         async with self._calls.begin(_unless_global(session_id)) as call:
             described = await call.execute("tools.describe", {"path": path}, idempotent=True)
         if description is not None:

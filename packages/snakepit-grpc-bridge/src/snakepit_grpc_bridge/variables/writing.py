@@ -215,7 +215,12 @@ class Writing:
         if before.inferred and type_name == "integer" and isinstance(value, float):
             type_name = "float"  # temperature = 1 was no promise of whole numbers
         declaration = self._values.declaration(type_name, before.constraints)
-        plain = self._plain(declaration, value, place_of(before))
+        try:
+            plain = self._plain(declaration, value, place_of(before))
+        except ValidationFailed as error:
+            if not before.inferred:
+                raise
+            raise _of_first_value(error) from error.__cause__
         now = self._gate.now
         # As in UseRow: dataclasses.replace() takes several times as long.
         after = VariableRow(
@@ -415,3 +420,11 @@ def _require_writable(row: VariableRow) -> None:
 
 def _size(row: VariableRow | None) -> int:
     return 0 if row is None else row.size
+
+
+def _of_first_value(error: ValidationFailed) -> ValidationFailed:
+    """The error for a value that does not fit a type which nobody has declared."""
+    return ValidationFailed(
+        f"{error}; the variable has the type of its first value: delete it to give it another",
+        details=error.details,
+    )

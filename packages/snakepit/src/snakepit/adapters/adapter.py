@@ -185,6 +185,11 @@ def require_valid(adapter: object) -> None:
     problems = validate_implementation(adapter)
     if inspect.isclass(adapter):
         problems.append("it is a class; pass an instance of it")
+    if not callable(getattr(adapter, "execute", None)):  # most likely what workers are to run
+        problems.append(
+            "if it is, or names, a class whose commands workers are to run, "
+            "pass PythonAdapter('package.module:Class')"
+        )
     if problems:
         raise AdapterInvalid.of(_name_of(adapter), problems)
 

@@ -1,7 +1,7 @@
 """Which call runs on which worker. Pure: no IO, no clock, no task.
 
 A worker has as many slots as its concurrency. A call goes to the least loaded worker with a free
-slot (ties rotate), or into a bounded queue (see :mod:`snakepit.calls.call.call.call_queue` for its order).
+slot (ties rotate), or into a bounded queue (see :mod:`snakepit.calls.call_queue` for its order).
 
 A session is bound to the worker that served it last. With affinity ``hint`` a call of it prefers
 that worker, and moves the session when it runs elsewhere. A strict call runs on that worker or not

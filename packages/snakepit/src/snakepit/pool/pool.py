@@ -38,10 +38,10 @@ from snakepit.loops.foreign_loops import (
 from snakepit.loops.spin import DEFAULT_SPIN
 from snakepit.loops.wakeups import WakeUps
 from snakepit.options import Affinity, CallDefaults, instance_or_none, seconds, whole_number
+from snakepit.pool import pool_events
 from snakepit.pool.calling import CallingPool
 from snakepit.pool.dispatcher import Dispatcher
 from snakepit.pool.names import claim_name, give_back_name
-from snakepit.pool.pool import pool_events
 from snakepit.pool.state import WHY_CLOSED, PoolState
 from snakepit.pool.supervised import SupervisedPool
 from snakepit.supervision.autoscaler import Autoscaler

@@ -199,6 +199,8 @@ class Monitor:
         pid, policy = member.worker.pid, self._policy
         if pid is None or policy is None or policy.max_memory is None:
             return
+        if member.is_dying or member.standing.is_leaving:
+            return  # its process may be gone by now, and it is replaced anyway
         try:
             # The cheap number is never less than the exact one.
             resident = resident_memory(pid)

@@ -293,7 +293,7 @@ class Workforce:
         if self.budget.failures and call.outcome in _COMPLETED and not member.is_dying:
             self.budget.record_success()
         if interrupted:
-            self.retire(worker_id, "recycled: a call of it was broken off")
+            self.retire(worker_id, "a call of it was broken off")
         elif member.completed >= self._max_calls:
             self._end_service(worker_id, member)
         elif member.is_probe_due:
@@ -480,7 +480,8 @@ class Workforce:
         member = self.members.get(worker_id)
         if member is None or (member.standing.is_leaving and standing is Standing.DRAINING):
             return
-        logger.info("pool %s: worker %s %s", self.name, worker_id, reason)
+        what = f"is replaced: {reason}" if standing is Standing.UNWANTED else reason
+        logger.info("pool %s: worker %s %s", self.name, worker_id, what)
         member.standing = standing
         self._owner.worker_leaving(worker_id)
         member.worker.recall(0.0)
