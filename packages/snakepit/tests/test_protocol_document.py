@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from snakepit.calls.call import TRANSITIONS, nesting
+from snakepit.calls import nesting
+from snakepit.calls.call import TRANSITIONS
 from snakepit.errors import EncodeError, Outcome, base, error_text, error_to_wire
 from snakepit.link.remote_events import BURST, RATE
 from snakepit.telemetry import bus

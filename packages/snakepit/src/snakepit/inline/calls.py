@@ -19,7 +19,8 @@ from contextlib import AbstractContextManager, nullcontext
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from snakepit.calls.call import Call, call_events
+from snakepit.calls import call_events
+from snakepit.calls.call import Call
 from snakepit.calls.nesting import HostCall, enter_chain
 from snakepit.errors import ConfigurationError, HostCallCancelled
 from snakepit.inline.values import travelled, travelled_error

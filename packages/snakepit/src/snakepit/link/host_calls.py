@@ -8,7 +8,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
-from snakepit.calls.call import Call, call_events
+from snakepit.calls import call_events
+from snakepit.calls.call import Call
 from snakepit.calls.nesting import HostCall, enter_chain
 from snakepit.calls.windows import AsyncSendWindow
 from snakepit.errors import (

@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any, Final
 
 from snakepit._logs import steady_logger
-from snakepit.calls.call import Call, CallState, call_events
+from snakepit.calls import call_events
+from snakepit.calls.call import Call, CallState
 from snakepit.errors import (
     ProtocolError,
     SnakepitError,

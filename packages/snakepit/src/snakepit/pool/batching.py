@@ -17,7 +17,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from snakepit.calls.call import Call, CallEvent, CallOutcome, call_events
+from snakepit.calls import call_events
+from snakepit.calls.call import Call, CallEvent, CallOutcome
 from snakepit.calls.deadlines import Deadlines, timeout_error
 from snakepit.calls.stats import Counters
 from snakepit.checks import seconds

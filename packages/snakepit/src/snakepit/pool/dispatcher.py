@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from snakepit._logs import steady_logger
-from snakepit.calls.call import Call, CallEvent, CallOutcome, CallState, call_events
+from snakepit.calls import call_events
+from snakepit.calls.call import Call, CallEvent, CallOutcome, CallState
 from snakepit.calls.deadlines import Deadlines, timeout_error
 from snakepit.calls.look_ahead import PATIENCE, CommandTimes
 from snakepit.calls.nesting import find_lender
