@@ -29,7 +29,7 @@ NEED_NODE = {"docs/other-languages.md", "examples/node_worker/main.py"}
 RUNNER = ROOT / "tests/support/run_examples.py"
 PROGRAMS = Path(sys.executable).parent
 # Seconds. Some take twenty on an idle machine.
-LIMIT = 150
+LIMIT = 400
 pytestmark = pytest.mark.timeout(LIMIT + 20)
 
 

@@ -10,9 +10,13 @@ from snakepit.errors import ConfigurationError
 from snakepit.processes.vitals import Vitals
 from snakepit.supervision.heartbeat import Heartbeat, Pulse, Verdict, judge
 
-ASLEEP = Vitals(frozenset("S"), 10)
+#: At first, with ten ticks of a hundredth of a second.
+ASLEEP = Vitals(frozenset("S"), 10, 5.0)
 VITALS = st.none() | st.builds(
-    Vitals, st.frozensets(st.sampled_from("RSDTtZ"), min_size=1), st.integers(0, 20)
+    Vitals,
+    st.frozensets(st.sampled_from("RSDTtZ"), min_size=1),
+    st.integers(0, 20),
+    st.floats(0, 10),
 )
 
 
@@ -20,17 +24,24 @@ VITALS = st.none() | st.builds(
 @pytest.mark.parametrize(
     ("now", "verdict"),
     [
-        (Vitals(frozenset("T"), 10), Verdict.STOPPED),
-        (Vitals(frozenset("ST"), 10), Verdict.STOPPED),
-        (Vitals(frozenset("t"), 10), Verdict.BUSY),
-        (Vitals(frozenset("R"), 10), Verdict.BUSY),
-        (Vitals(frozenset("SR"), 10), Verdict.BUSY),
-        (Vitals(frozenset("D"), 10), Verdict.BUSY),
-        (Vitals(frozenset("S"), 11), Verdict.BUSY),
+        (Vitals(frozenset("T"), 10, 5.0), Verdict.STOPPED),
+        (Vitals(frozenset("ST"), 10, 5.0), Verdict.STOPPED),
+        (Vitals(frozenset("t"), 10, 5.0), Verdict.BUSY),
+        (Vitals(frozenset("R"), 10, 5.0), Verdict.BUSY),
+        (Vitals(frozenset("SR"), 10, 5.0), Verdict.BUSY),
+        (Vitals(frozenset("D"), 10, 5.0), Verdict.BUSY),
+        (Vitals(frozenset("S"), 36, 6.0), Verdict.BUSY),
     ],
 )
 def test_the_process_tells_whether_it_is_at_work(idle: bool, now: Vitals, verdict: Verdict) -> None:
     assert judge(missed=3, limit=3, idle=idle, before=ASLEEP, now=now) is verdict
+
+
+def test_threads_that_ask_for_a_lost_lock_again_and_again_are_no_work() -> None:
+    pulse = Pulse(limit=3)
+    asking = [Vitals(frozenset("S"), 10 + 5 * looks, 5.0 + looks) for looks in range(3)]
+    verdicts = [pulse.silent(in_flight=0, vitals=each) for each in asking]
+    assert verdicts == [Verdict.SILENT, Verdict.SILENT, Verdict.DEADLOCKED]
 
 
 @pytest.mark.parametrize("now", [ASLEEP, None])

@@ -6,9 +6,11 @@ Read from ``/proc``. Where there is none, each function returns None: nothing is
 from __future__ import annotations
 
 import os
+import time
 from typing import Final, NamedTuple
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+_TICK_SECONDS: Final = 1 / os.sysconf("SC_CLK_TCK")
 _KIB: Final = 1024
 # After the command's name, which may hold blanks: the state is the first field.
 _STATE, _USER_TICKS, _SYSTEM_TICKS = 0, 11, 12
@@ -21,11 +23,17 @@ class Vitals(NamedTuple):
 
     ``states``: one letter of the kernel's for each kind of thread state found (R runs or is ready
     to, S sleeps, D waits for a disk, T is stopped, t is traced). ``cpu_ticks``: CPU time of all its
-    threads, in ticks of the kernel's clock.
+    threads, in ticks of the kernel's clock. ``at``: the moment, in seconds of the monotonic clock.
     """
 
     states: frozenset[str]
     cpu_ticks: int
+    at: float
+
+    def cpu_share(self, before: Vitals) -> float:
+        """How much of one processor it has had since then: 1.0 for all of its time."""
+        spent = (self.cpu_ticks - before.cpu_ticks) * _TICK_SECONDS
+        return spent / max(self.at - before.at, _TICK_SECONDS)
 
 
 def read_vitals(pid: int) -> Vitals | None:
@@ -43,7 +51,7 @@ def read_vitals(pid: int) -> Vitals | None:
         except OSError:
             continue  # that thread has just ended
     ticks = int(process[_USER_TICKS]) + int(process[_SYSTEM_TICKS])
-    return Vitals(frozenset(states), ticks)
+    return Vitals(frozenset(states), ticks, time.monotonic())
 
 
 def _stat_fields(path: str) -> list[str]:

@@ -14,6 +14,9 @@ from snakepit.processes.vitals import Vitals
 _AT_WORK: Final = frozenset("RD")
 _STOPPED: Final = "T"
 _TRACED: Final = "t"
+#: Of a processor. Each thread that waits in vain for the interpreter's lock wakes up every 5 ms to
+#: ask for it, and takes up to 0.01.
+_WORKING_SHARE: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +86,8 @@ def judge(
     < limit                                                   SILENT
     limit   stopped                                           STOPPED
     limit   traced by a debugger                              BUSY
-    limit   took CPU time, runs, waits for                    BUSY
-            a processor or a disk
+    limit   had a quarter of a processor,                     BUSY
+            runs, waits for one or a disk
     limit   sleeps, or unknown             it has one         BUSY
     limit   sleeps, or unknown             it had none        DEADLOCKED
     ======= ============================== ================== ===========
@@ -101,7 +104,9 @@ def judge(
             return Verdict.BUSY
         if _STOPPED in now.states:
             return Verdict.STOPPED
-        if now.states & _AT_WORK or (before is not None and now.cpu_ticks > before.cpu_ticks):
+        if now.states & _AT_WORK:
+            return Verdict.BUSY
+        if before is not None and now.cpu_share(before) >= _WORKING_SHARE:
             return Verdict.BUSY
     return Verdict.DEADLOCKED if idle else Verdict.BUSY
 
