@@ -236,7 +236,7 @@ def not_open(forked: bool) -> StorageUnavailable:
             retryable=False,
         )
     return StorageUnavailable(
-        "the storage is not open; use it, or the platform that it belongs to, inside its "
+        "the storage is not open; use it, or the platform or client that it belongs to, inside its "
         "`async with` block, or between start and aclose",
         retryable=False,
     )
