@@ -28,7 +28,7 @@ EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
 NEED_NODE = {"docs/other-languages.md", "examples/node_worker/main.py"}
 RUNNER = ROOT / "tests/support/run_examples.py"
 PROGRAMS = Path(sys.executable).parent
-# Seconds. Some take twenty on an idle machine.
+# Seconds. Some take forty on an idle machine.
 LIMIT = 400
 pytestmark = pytest.mark.timeout(LIMIT + 20)
 

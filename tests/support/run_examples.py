@@ -1,7 +1,7 @@
 """Runs the examples of one document or of one package's docstrings. A process of its own runs this.
 
     python run_examples.py markdown FILE       every Python block, all in one namespace
-    python run_examples.py docstrings PACKAGE  every example of the package's public names
+    python run_examples.py docstrings PACKAGE  every example in the package
 
 A block under the comment `<!-- file: name.py -->` is that file, which later blocks can import.
 Examples in docstrings may use `await`, and `client`: an open `dspex.Client`. A block under the
@@ -16,9 +16,10 @@ import asyncio
 import contextlib
 import doctest
 import functools
-import importlib.util
+import importlib
 import inspect
 import io
+import re
 import sys
 import tempfile
 import traceback
@@ -64,7 +65,7 @@ def _run_block(block: Block, file: str, namespace: dict[str, Any]) -> str:
 
 
 def run_docstrings(package: str) -> list[str]:
-    """Run every example of the package's public names."""
+    """Run every example in the package."""
     failures = []
     with asyncio.Runner() as loop, contextlib.ExitStack() as stack:
         new_client = functools.cache(lambda: stack.enter_context(_new_client()))
@@ -82,22 +83,18 @@ def run_docstrings(package: str) -> list[str]:
 
 
 def examples_of(package: str) -> Iterator[doctest.DocTest]:
-    """The examples of every public name, of its members too; inherited text counts once."""
-    finder = doctest.DocTestFinder()
-    seen = set()
-    for module in (package, *(f"{package}.{part}" for part in ("errors", "telemetry", "testing"))):
-        if importlib.util.find_spec(module) is None:
-            continue
-        public = importlib.import_module(module)
-        for name in getattr(public, "__all__", ()):
-            value = getattr(public, name)
-            home = inspect.getmodule(value)
-            if home is None or not home.__name__.startswith(package):
-                continue
-            for test in finder.find(value, f"{package}.{name}", module=home):
-                if test.examples and test.docstring not in seen:
-                    seen.add(test.docstring)
-                    yield test
+    """All examples in docstrings, wherever they are in the package."""
+    (folder,) = importlib.import_module(package).__path__
+    for file in sorted(Path(folder).rglob("*.py")):
+        written = len(re.findall(r"^ *>>> ", file.read_text(), re.MULTILINE))
+        if written:
+            parts = file.relative_to(folder).with_suffix("").parts
+            module = importlib.import_module(".".join((package, *parts)).removesuffix(".__init__"))
+            tests = doctest.DocTestFinder().find(module)
+            found = {test.docstring: test for test in tests if test.examples}  # twins share theirs
+            if sum(len(test.examples) for test in found.values()) != written:
+                raise AssertionError(f"{file}: not all of its examples are found")
+            yield from found.values()
 
 
 def _needs_client(test: doctest.DocTest) -> bool:

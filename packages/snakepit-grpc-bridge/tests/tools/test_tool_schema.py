@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import doctest
 import functools
-import importlib
 import inspect
-import ipaddress
 import json
-import signal
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypedDict
 
@@ -425,12 +421,3 @@ def test_a_definition_that_is_nothing_but_itself_ends() -> None:
     schema = Schema.from_description(given)
     with pytest.raises(ValidationFailed, match="nested too deeply"):
         schema.check("price", {"item": 1})
-
-
-@pytest.mark.parametrize("module", ["names", "results", "docstrings", "tool_schema", "travel"])
-def test_examples_in_docstrings_run(module: str) -> None:
-    found = importlib.import_module(f"snakepit_grpc_bridge.tools.schema.{module}")
-    names = {"ipaddress": ipaddress, "signal": signal}
-    done = doctest.testmod(found, extraglobs=names)
-    assert done.attempted
-    assert not done.failed

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import doctest
-import importlib
-import pkgutil
 import re
 from collections.abc import Mapping
 from decimal import Decimal
@@ -16,7 +13,6 @@ import pytest
 from snakepit.errors import DecodeError
 from snakepit.wire.codec import decode, encode
 from snakepit_grpc_bridge.errors import NotAllowed, UnsupportedType, ValidationFailed
-from snakepit_grpc_bridge.variables import types as package
 from snakepit_grpc_bridge.variables.types import (
     Check,
     Constraint,
@@ -196,19 +192,3 @@ def test_only_types_are_registered_and_once() -> None:
         types.register_type(MONEY)
     with pytest.raises(ValidationFailed, match="declared by a VariableType"):
         types.register_type(Money)  # type: ignore[arg-type]
-
-
-def modules() -> list[str]:
-    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    return [
-        *(f"{package.__name__}.{name}" for name in names),
-        "snakepit_grpc_bridge.variables.names",
-        "snakepit_grpc_bridge.variables.sizes",
-    ]
-
-
-@pytest.mark.parametrize("module", modules())
-def test_examples_in_docstrings(module: str) -> None:
-    loaded = importlib.import_module(module)
-    public = {name: getattr(package, name) for name in package.__all__}
-    assert doctest.testmod(loaded, extraglobs=public).failed == 0

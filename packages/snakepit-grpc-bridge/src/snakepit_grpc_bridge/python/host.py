@@ -55,8 +55,8 @@ class PythonService:
 
         Example::
 
-            platform = Platform(Settings(import_allow=("dspy", "statistics")))
-            await platform.python.call("statistics.mean", [[1, 2, 3]])
+            async with Platform(Settings(import_allow=("dspy", "statistics"))) as platform:
+                await platform.python.call("statistics.mean", [[1, 2, 3]])
         """
         arguments = self._arguments(path, args, kwargs)
         async with self._calls.begin(session_id, timeout) as call:

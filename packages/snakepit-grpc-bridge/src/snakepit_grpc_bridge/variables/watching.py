@@ -35,7 +35,7 @@ class Watch:
 
     Example::
 
-        async with platform.variables.watch(session.id, "temperature") as watch:
+        async with await platform.variables.watch(session.id, "temperature") as watch:
             async for change in watch:
                 print(change.name, change.value)
     """

@@ -30,6 +30,7 @@ def plain_result(value: Any) -> Any:
     for the codec to refuse, which says where it is.
 
     Example:
+        >>> import ipaddress
         >>> plain_result({"where": ipaddress.ip_address("127.0.0.1")})
         {'where': '127.0.0.1'}
     """

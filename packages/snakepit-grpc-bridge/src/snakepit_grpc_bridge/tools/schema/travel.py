@@ -41,6 +41,7 @@ def as_it_travels(value: Any) -> Any:
     a numpy scalar the Python number that equals it.
 
     Example:
+        >>> import signal
         >>> as_it_travels(signal.SIGINT)
         2
     """

@@ -36,6 +36,7 @@ class Declaration(Generic[T]):
         constraints: the limits by name, immutable.
 
     Example:
+        >>> from snakepit_grpc_bridge.variables import TypeRegistry
         >>> temperature = TypeRegistry().declare("float", {"min": 0, "max": 2})
         >>> temperature.read(1)
         1.0
