@@ -200,7 +200,7 @@ def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 async def test_each_part_of_a_call_has_steps() -> None:
     host, worker = await steps_of_a_call()
     assert [part for part in host if not host[part] + worker[part]] == []
-    assert by_part({"scheduler": 400, "selectors": 200}) == {
+    assert by_part({"calls.scheduler": 400, "selectors": 200}) == {
         **dict.fromkeys(host, 0.0),
         "scheduling: slots, sessions, priorities, queue": 2.0,
         "the event loop and the rest": 1.0,
