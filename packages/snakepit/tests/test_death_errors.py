@@ -23,6 +23,7 @@ def death(report: ExitReport, kill: Kill | None = None, phase: str = "call") -> 
         (death(ExitReport(signal="SIGSEGV")), WorkerLost, "crash"),
         (death(ExitReport(code=0)), WorkerLost, "crash"),
         (death(ExitReport()), WorkerLost, "crash"),
+        (death(ExitReport(keeper_died=True)), WorkerLost, "with its keeper process"),
         (death(ExitReport(signal="SIGKILL"), Kill("late")), WorkerLost, "killed: late"),
         (death(ExitReport(signal="SIGKILL"), Kill("x", hung=True)), WorkerHung, "killed: x"),
         (death(ExitReport(signal="SIGXCPU")), ResourceLimitExceeded, "CPU time"),
@@ -45,6 +46,7 @@ def test_only_an_end_of_its_own_during_a_call_is_a_crash() -> None:
     assert death(report).was_a_crash
     assert not death(report, phase="idle").was_a_crash
     assert not death(report, Kill("deadline")).was_a_crash
+    assert not death(ExitReport(keeper_died=True)).was_a_crash
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,8 @@ class Death:
     def was_a_crash(self) -> bool:
         """Whether it ended while it worked, for a cause that its code may have given."""
         killed = self.kill is not None or self.report.reason is not None
-        return self.phase == "call" and not killed and not self._used_up_its_cpu_time
+        cause_is_known = killed or self.report.keeper_died or self._used_up_its_cpu_time
+        return self.phase == "call" and not cause_is_known
 
     @property
     def hint(self) -> str:
@@ -99,6 +100,8 @@ class Death:
             return f"killed: {self.kill.reason}"
         if self.report.reason is not None:
             return f"killed: {self.report.reason}"
+        if self.report.keeper_died:
+            return "with its keeper process, which died"
         return "its limit of CPU time is reached" if self._used_up_its_cpu_time else "crash"
 
     @property
