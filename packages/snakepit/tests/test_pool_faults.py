@@ -28,7 +28,6 @@ from snakepit.errors import (
     WorkerLost,
     WorkerStartFailed,
 )
-from snakepit.testing import Gate
 
 WORKER = "pool_worker:Worker"
 
@@ -268,20 +267,6 @@ async def test_9_the_keeper_dies_and_everything_is_started_again() -> None:
         assert took < 1.0
         await until_full(pool)
         assert await pool.execute("add", {"x": 1}) == 2
-
-
-async def test_9_calls_that_end_with_the_keeper_are_not_taken_for_what_kills_workers() -> None:
-    async with new_pool() as pool:
-        with Gate() as gate:
-            args = {"gate": gate.key}
-            calls = [asyncio.create_task(pool.execute("wait_at_gate", args)) for _ in range(2)]
-            await gate.reached(2)
-            os.kill(parent_of(int(pool.workers()[0].pid or 0)), signal.SIGKILL)
-            for call in calls:
-                with pytest.raises(WorkerLost, match="with its keeper process"):
-                    await call
-        await until_full(pool)
-        assert await pool.execute("wait_at_gate", args) == ""
 
 
 async def test_10_what_can_not_be_forked_is_spawned_and_the_culprit_named(

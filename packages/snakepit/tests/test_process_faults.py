@@ -18,7 +18,7 @@ from snakepit.adapters import process_adapter
 from snakepit.errors import CallTimeout, WorkerLost
 from snakepit.processes import template_client, tree
 from snakepit.processes.linux import children_of
-from snakepit.testing import frozen
+from snakepit.testing import Gate, frozen
 
 WORKER = "process_worker:Worker"
 
@@ -117,6 +117,22 @@ async def test_9_a_keeper_that_dies_under_many_workers_costs_their_calls_and_not
         await until(lambda: not any(map(alive, before)), "the old ones died with their parent")
         await until(lambda: not alive(daemon), "the next keeper ends what was left")
         await until_nothing_else_runs(pool)
+
+
+async def test_9_calls_that_end_with_the_keeper_are_not_taken_for_what_kills_workers() -> None:
+    async with CheckedPool(PythonAdapter("pool_worker:Worker"), size=2) as pool:
+        before = pids_of(pool)
+        with Gate() as gate:
+            args = {"gate": gate.key}
+            calls = [asyncio.create_task(pool.execute("wait_at_gate", args)) for _ in range(2)]
+            await gate.reached(2)
+            os.kill(keeper_of(pool), signal.SIGKILL)
+            for call in calls:
+                with pytest.raises(WorkerLost, match="with its keeper process"):
+                    await call
+            await until_full(pool, without=before)
+            gate.open()
+            assert await pool.execute("wait_at_gate", args) == ""
 
 
 async def test_9_a_frozen_keeper_is_replaced_when_it_is_needed(
